@@ -1,0 +1,302 @@
+"""Bring a result to this disk, whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+from urllib.parse import urljoin
+
+import aiohttp
+
+from .errors import (
+    DownloadError,
+    IntegrityError,
+    LinkExpiredError,
+    TooLargeError,
+    TopazError,
+    UnsafeUrlError,
+    clean,
+)
+from .media import HEAD, kind_of
+from .sessions import ProxyFor
+from .settings import Quotas, Timeouts
+from .transfers import OnProgress, Progress
+from .urls import check_url, is_loopback, shown
+
+__all__ = ["Downloader"]
+
+_log = logging.getLogger("topaz_async")
+
+T = TypeVar("T")
+
+_CHUNK = 1 << 20
+_REDIRECTS = 5
+_GONE = {403, 404, 410}
+
+
+class Downloader:
+    """Brings results to this disk, from hosts nobody vouches for.
+
+    Args:
+        session: Returns the session for results: without key, cookies or credentials.
+        timeouts: Silence and whole transfers, in seconds.
+        quotas: The largest result, in bytes, and transfers at once.
+        attempts: How often a transfer is begun.
+        pauses: Returns the next pause between two attempts, in seconds, for a new transfer.
+        proxy_for: Returns the proxy for a URL, or None.
+        allow_loopback: Whether results may lie on this machine (a sandbox's do).
+    """
+
+    def __init__(
+        self,
+        session: Callable[[], aiohttp.ClientSession],
+        *,
+        timeouts: Timeouts,
+        quotas: Quotas,
+        attempts: int,
+        pauses: Callable[[], Callable[[], float]],
+        proxy_for: ProxyFor,
+        allow_loopback: bool,
+    ) -> None:
+        self._session = session
+        self._timeouts = timeouts
+        self._max_bytes = quotas.max_download_bytes
+        self._gate = asyncio.Semaphore(quotas.downloads)
+        self._attempts = attempts
+        self._pauses = pauses
+        self._proxy_for = proxy_for
+        self._allow_loopback = allow_loopback
+
+    async def fetch(
+        self,
+        url: str,
+        target: Path,
+        *,
+        overwrite: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Path:
+        """Bring a file; at its final name it is whole, and what was there survives a failure.
+
+        Raises:
+            FileError: What went wrong; nothing of it is left on the disk.
+        """
+        pause = self._pauses()
+        async with self._gate:
+            for attempt in range(1, self._attempts + 1):
+                try:
+                    async with asyncio.timeout(self._timeouts.download) as limit:
+                        return await self._once(url, target, overwrite, on_progress)
+                except TimeoutError:
+                    if not limit.expired():
+                        raise
+                    raise DownloadError(
+                        f"The download took longer than {self._timeouts.download:g} s.",
+                        retryable=True,
+                        billed="yes",
+                    ) from None
+                except DownloadError as error:
+                    if not error.retryable or attempt == self._attempts:
+                        raise
+                    _log.info("A download failed, attempt %d: %s", attempt, error)
+                await asyncio.sleep(pause())
+        raise AssertionError("unreachable")
+
+    async def _once(
+        self, url: str, target: Path, overwrite: bool, on_progress: OnProgress | None
+    ) -> Path:
+        part = target.with_name(f".{target.name[:80]}.{secrets.token_hex(6)}.part")
+        try:
+            async with self._get(url) as response:
+                file = await _on_disk(_create, part)
+                try:
+                    await self._save(response, file, on_progress)
+                    await _on_disk(_sync, file)
+                finally:
+                    file.close()
+            await _on_disk(_publish, part, target, overwrite)
+        except (aiohttp.ClientError, ValueError) as error:
+            raise DownloadError(
+                f"The download from {shown(url)} broke off ({type(error).__name__}).",
+                retryable=True,
+                billed="yes",
+            ) from None
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink()
+        return target
+
+    @contextlib.asynccontextmanager
+    async def _get(self, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        for _ in range(_REDIRECTS + 1):
+            self._check(url)
+            request = self._session().get(
+                url,
+                allow_redirects=False,
+                headers={"Accept-Encoding": "identity"},
+                proxy=self._proxy_for(url),
+            )
+            try:
+                async with self._unless_still():
+                    response = await request
+            except (aiohttp.ClientConnectionError, OSError) as error:
+                raise DownloadError(
+                    f"{shown(url)} could not be reached ({type(error).__name__}).",
+                    retryable=True,
+                    billed="yes",
+                ) from None
+            async with response:
+                if response.status in (301, 302, 303, 307, 308):
+                    url = urljoin(url, response.headers.get("Location", ""))
+                    continue
+                self._accept(response, url)
+                yield response
+                return
+        raise DownloadError(f"{shown(url)}: more than {_REDIRECTS} redirects.", billed="yes")
+
+    def _check(self, url: str) -> None:
+        parts = check_url(url, "The result's URL", UnsafeUrlError)
+        if is_loopback(parts.hostname) and not self._allow_loopback:
+            raise UnsafeUrlError("The result's URL leads to this machine itself.", billed="yes")
+
+    def _accept(self, response: aiohttp.ClientResponse, url: str) -> None:
+        if response.status in _GONE:
+            raise LinkExpiredError(
+                f"The link {shown(url)} is dead (HTTP {response.status}).",
+                code=response.status,
+                billed="yes",
+                hint="Results live for about 24 hours; fetch_task may give a fresh link.",
+            )
+        if response.status != 200:
+            raise DownloadError(
+                f"{shown(url)} answered HTTP {response.status}.",
+                code=response.status,
+                retryable=response.status >= 500 or response.status == 429,
+                billed="yes",
+            )
+        if (response.content_length or 0) > self._max_bytes:
+            raise self._too_large(response.content_length)
+
+    async def _save(
+        self,
+        response: aiohttp.ClientResponse,
+        file: BinaryIO,
+        on_progress: OnProgress | None,
+    ) -> None:
+        total = response.content_length if "Content-Encoding" not in response.headers else None
+        progress = Progress(on_progress, total)
+        done, buffer, looked = 0, bytearray(), False
+        chunks = response.content.iter_any()
+        while True:
+            async with self._unless_still():
+                chunk = await anext(chunks, b"")
+            if not chunk:
+                break
+            done += len(chunk)
+            if done > self._max_bytes:
+                raise self._too_large(done)
+            buffer += chunk
+            if not looked and len(buffer) >= HEAD:
+                _check_content(bytes(buffer[:HEAD]))
+                looked = True
+            if len(buffer) >= _CHUNK:
+                await _on_disk(file.write, bytes(buffer))
+                buffer.clear()
+            progress(done)
+        if not looked:
+            _check_content(bytes(buffer[:HEAD]))
+        await _on_disk(file.write, bytes(buffer))
+        if total is not None and done != total:
+            raise IntegrityError(f"{done} of {total} bytes came.", retryable=True, billed="yes")
+        progress(done, last=True)
+
+    @contextlib.asynccontextmanager
+    async def _unless_still(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._timeouts.stall) as limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise DownloadError(
+                f"The download stood still for {self._timeouts.stall:g} s.",
+                retryable=True,
+                billed="yes",
+            ) from None
+
+    def _too_large(self, size: int | None) -> TopazError:
+        return TooLargeError(
+            f"The result has {size} bytes or more; the limit is {self._max_bytes}.",
+            billed="yes",
+            hint="Raise Quotas(max_download_bytes=...).",
+        )
+
+
+def _check_content(head: bytes) -> None:
+    """Raise when the first bytes are a page or a text: the host's excuse, not the video.
+
+    Other kinds than the known ones pass: which containers the service makes is not documented,
+    and a paid result must not be thrown away for a new one.
+    """
+    if not head:
+        raise IntegrityError("The result is empty.", retryable=True, billed="yes")
+    if kind_of(head) is not None:
+        return
+    try:
+        head[:512].decode()
+        is_text = b"\0" not in head[:512]
+    except UnicodeDecodeError as error:
+        is_text = error.start > len(head[:512]) - 4 and b"\0" not in head[:512]
+    if is_text:
+        raise IntegrityError(
+            f"What came is a text, not a video: {clean(head[:80].decode(errors='replace'))}",
+            retryable=True,
+            billed="yes",
+        )
+
+
+async def _on_disk(function: Callable[..., T], *args: object) -> T:
+    try:
+        return await asyncio.to_thread(function, *args)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DownloadError(
+            f"The file could not be written: {reason}.",
+            billed="yes",
+            hint="Choose another place or make room, then download it again: that costs nothing.",
+        ) from None
+
+
+def _create(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb")
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _publish(part: Path, target: Path, overwrite: bool) -> None:
+    if overwrite:
+        os.replace(part, target)
+    else:
+        try:
+            os.link(part, target)  # unlike a rename it never replaces what came meanwhile
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if target.exists():
+                raise FileExistsError(17, "the file exists already") from None
+            os.replace(part, target)
+    if os.name == "posix":
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,135 @@
+"""The parts of one client, wired together.
+
+Loaded when a client is constructed, for it brings aiohttp and cattrs along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl as ssl_module
+
+import aiohttp
+
+from .downloads import Downloader
+from .limiter import SlidingWindow
+from .models import TaskRecord
+from .polling import Poller
+from .ports import Repeat
+from .retries import RetryTokens, pauses
+from .sessions import make_session, proxies
+from .settings import PollPolicy, Quotas, RetryPolicy, Timeouts
+from .submission import Submitter
+from .transport import Origins, Transport
+from .urls import is_loopback
+from .wire import Wire
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """Sessions, limiters, poller and submitter of one client.
+
+    Nothing here touches the network or an event loop before its first use.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        base_url: str,
+        upload_url: str | None,
+        base_host: str | None,
+        timeouts: Timeouts,
+        retry: RetryPolicy,
+        polling: PollPolicy,
+        quotas: Quotas,
+        ssl: ssl_module.SSLContext | bool,
+        proxy: str | None,
+        local_addr: tuple[str, int] | None,
+    ) -> None:
+        self.wire = Wire(
+            base_url=base_url,
+            upload_url=upload_url or "",
+            timeouts=timeouts,
+            redact=lambda text: text.replace(api_key, "[key]") if api_key in text else text,
+        )
+        self._timeouts = timeouts
+        self._ssl = ssl
+        self._local_addr = local_addr
+        self._proxy_for = proxies(proxy)
+        tokens = RetryTokens(retry.tokens)
+        origins = Origins.of(base_url, *([upload_url] if upload_url else []))
+
+        def transport(in_flight: int, *, fresh: bool = False) -> Transport:
+            return Transport(
+                key=api_key,
+                origins=origins,
+                retry=retry,
+                tokens=tokens,
+                judge=self.wire.failure,
+                redact=self.wire.redact,
+                connect_timeout=timeouts.connect,
+                stall_timeout=timeouts.stall,
+                in_flight=in_flight,
+                fresh=fresh,
+                ssl=ssl,
+                proxy_for=self._proxy_for,
+                local_addr=local_addr,
+            )
+
+        self._submit = transport(quotas.submits or 100, fresh=True)
+        self.ask = transport(polling.in_flight)
+        self.send_file = transport(quotas.uploads)
+        self._files_session: aiohttp.ClientSession | None = None
+        self._polls = SlidingWindow(quotas.polls, quotas.poll_window)
+        self._submits = SlidingWindow(quotas.submits, quotas.submit_window)
+        self.poller = Poller(self._look, self._polls, polling)
+        self.submitter = Submitter(
+            self._submit,
+            wire=self.wire,
+            limiter=self._submits,
+            window=quotas.submit_window,
+            retry=retry,
+            tokens=tokens,
+            on_made=self.poller.exists,
+        )
+        self.downloader = Downloader(
+            self._files,
+            timeouts=timeouts,
+            quotas=quotas,
+            attempts=retry.attempts,
+            pauses=lambda: pauses(retry),
+            proxy_for=self._proxy_for,
+            allow_loopback=is_loopback(base_host),
+        )
+
+    async def _look(self, task_id: str) -> TaskRecord:
+        """Ask once for a task; the poller has its own way with failures."""
+        request = self.wire.record_info(task_id, repeat=Repeat.NEVER)
+        return self.wire.record(await self.ask(request), task_id)
+
+    def _files(self) -> aiohttp.ClientSession:
+        """Return the session for results: it has never seen the key."""
+        if self._files_session is None:
+            self._files_session = make_session(
+                fresh=False,
+                limit=0,
+                connect_timeout=self._timeouts.connect,
+                ssl=self._ssl,
+                local_addr=self._local_addr,
+            )
+        return self._files_session
+
+    async def aclose(self, grace: float) -> None:
+        """End the waits, let a createTask under way end within `grace`, close every session."""
+        await self.poller.aclose()
+        await self.submitter.aclose(grace)
+        self._polls.close()
+        self._submits.close()
+        for transport in (self._submit, self.ask, self.send_file):
+            await transport.aclose()
+        session, self._files_session = self._files_session, None
+        if session is not None:
+            await session.close()
+        # aiohttp closes TLS transports one turn of the loop later.
+        await asyncio.sleep(0)

@@ -1,0 +1,116 @@
+"""Admit at most N exchanges in any window of T seconds, as the other side sees them arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from types import TracebackType
+
+__all__ = ["SlidingWindow"]
+
+
+class SlidingWindow:
+    """A sliding log of exchanges: first come, first served, bursts welcome.
+
+    A slot is taken when a request leaves and is free again one window after its exchange has
+    *ended*.  The request arrived at some moment in between, so no window of the other side's
+    clock ever holds more than `limit` arrivals, however long they travelled.
+
+        async with limiter:
+            answer = await exchange()
+
+    Args:
+        limit: Slots; None admits everybody at once.
+        window: Seconds.
+    """
+
+    def __init__(self, limit: int | None, window: float) -> None:
+        self._free = limit
+        self._window = window
+        self._cooling: deque[float] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._paused_until = float("-inf")
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._collect(loop.time())
+        if not self._waiting and self._is_open(loop.time()):
+            self._take()
+            return
+        turn = loop.create_future()
+        self._waiting.append(turn)
+        self._arm(loop)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._waiting.remove(turn)
+            elif self._free is not None:  # admitted in the very moment of the cancellation
+                self._free += 1
+            self._admit()
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._free is not None:
+            self._cooling.append(asyncio.get_running_loop().time() + self._window)
+            self._arm(asyncio.get_running_loop())
+
+    def pause(self, seconds: float) -> None:
+        """Admit nobody for so many seconds from now; a longer pause under way stays."""
+        loop = asyncio.get_running_loop()
+        self._paused_until = max(self._paused_until, loop.time() + seconds)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a slot."""
+        return len(self._waiting)
+
+    def close(self) -> None:
+        """Let go of the timer; whoever still waits is cancelled by its own task."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _is_open(self, now: float) -> bool:
+        return now >= self._paused_until and (self._free is None or self._free > 0)
+
+    def _take(self) -> None:
+        if self._free is not None:
+            self._free -= 1
+
+    def _collect(self, now: float) -> None:
+        while self._cooling and self._cooling[0] <= now:
+            self._cooling.popleft()
+            assert self._free is not None
+            self._free += 1
+
+    def _admit(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.close()
+        self._collect(loop.time())
+        while self._waiting and self._is_open(loop.time()):
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._take()
+                turn.set_result(None)
+        self._arm(loop)
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None or not self._waiting:
+            return
+        moments = [self._paused_until]
+        if self._free == 0:
+            if not self._cooling:
+                return  # every slot is in use; the next exit arms
+            moments.append(self._cooling[0])
+        self._timer = loop.call_at(max(*moments, loop.time()), self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._admit()

@@ -1,0 +1,253 @@
+"""The Protocols by which floors meet without importing each other, with the values they hand on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from types import TracebackType
+from typing import Any, Literal, Protocol
+
+import attrs
+
+__all__ = [
+    "Answer",
+    "Claim",
+    "Entry",
+    "FilePart",
+    "Intent",
+    "Journal",
+    "Limiter",
+    "Repeat",
+    "Request",
+    "Send",
+    "SubmitState",
+]
+
+
+class Repeat(Enum):
+    """Whether a request may be sent again."""
+
+    #: Only while it is certain that the service did not act on it.  For what costs money.
+    IF_NOTHING_BOUGHT = "if nothing bought"
+    #: A question, or something free: whenever it failed for a passing reason.
+    FREELY = "freely"
+    #: Somebody else decides (the poller has its own schedule).
+    NEVER = "never"
+
+
+@attrs.frozen(kw_only=True)
+class FilePart:
+    """The file of a multipart request."""
+
+    field: str
+    name: str
+    content_type: str
+    #: Bytes, or None when nobody knows beforehand.
+    size: int | None
+    #: Opens the content anew for each attempt.
+    open: Callable[[], AsyncIterator[bytes]] = attrs.field(repr=False, eq=False)
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """One request, said without saying how it is sent."""
+
+    #: For logs and errors: "createTask".
+    name: str
+    method: str
+    #: Absolute, without query.
+    url: str
+    repeat: Repeat
+    #: Seconds for the whole exchange.
+    timeout: float
+    query: Mapping[str, str] = attrs.field(factory=dict)
+    #: The JSON body, encoded.
+    body: bytes | None = None
+    #: The text fields of a multipart body, and its file.
+    fields: Mapping[str, str] = attrs.field(factory=dict)
+    file: FilePart | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """What came back, said without saying how it was received."""
+
+    status: int
+    #: Lower-case names.
+    headers: Mapping[str, str]
+    body: bytes = attrs.field(repr=False)
+    #: Aware UTC, by this machine's clock.
+    received_at: datetime
+
+
+class Send(Protocol):
+    """Sends a request once or more, as its `repeat` allows."""
+
+    async def __call__(self, request: Request) -> Answer:
+        """Return the answer, whatever its status.
+
+        Raises:
+            ConnectError: The service has not seen the request.
+            TransportError: It may have.
+        """
+        ...
+
+
+class Limiter(Protocol):
+    """Admits so many exchanges in any window."""
+
+    async def __aenter__(self) -> object:
+        """Wait for a slot and take it."""
+        ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give the slot back: it is free again one window from now."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Admit nobody for so many seconds from now."""
+        ...
+
+
+#: What became of a submit: not yet known to anybody, and the three outcomes.
+SubmitState = Literal["intent", "made", "refused", "unknown"]
+
+
+@attrs.frozen(kw_only=True)
+class Intent:
+    """What a submit is about to buy, written down before it is sent."""
+
+    #: The caller's own name for the work; None when the caller gave none.
+    reference: str | None
+    #: Tells two pieces of work apart: model, options and content.
+    fingerprint: str
+    model: str
+    factor: str | None = None
+    #: The input as it is sent, URLs without their query.
+    input: Mapping[str, Any] = attrs.field(factory=dict)
+    #: Length of the clip in seconds, and of the file in bytes, where known.
+    seconds: float | None = None
+    size: int | None = None
+    #: SHA-256 of a local file's bytes, in hex.
+    content_hash: str | None = None
+    #: The opaque word in the callback URL's query.
+    nonce: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """One submit as the journal holds it."""
+
+    id: int
+    intent: Intent
+    submit: SubmitState
+    #: Aware UTC.
+    created_at: datetime
+    task_id: str | None = None
+    submitted_at: datetime | None = None
+    #: The code and the words of a refusal or of an unclear answer.
+    code: int | None = None
+    words: str | None = None
+    #: The task's last state seen (the service's word), and when.
+    state: str | None = None
+    state_at: datetime | None = None
+    result_urls: tuple[str, ...] = ()
+    credits_consumed: float | None = None
+    #: Seconds the task took by the service's clock.
+    duration: float | None = None
+    #: Where its result was downloaded to.
+    path: str | None = None
+
+
+@attrs.frozen
+class Claim:
+    """The journal's answer to an intent.
+
+    `verdict` is one of:
+
+    - "granted": the intent is written, the caller may send;
+    - "existing": the reference stands for this very work, as `entry` says;
+    - "in flight": a living process is sending it just now;
+    - "conflict": the reference stands for other work.
+    """
+
+    verdict: Literal["granted", "existing", "in flight", "conflict"]
+    entry: Entry
+
+
+class Journal(Protocol):
+    """Remembers intents and task ids.
+
+    Every method raises `JournalError` when the journal cannot be read or written, and returns
+    only when what it wrote is as durable as this journal makes it.
+    """
+
+    #: Whether what is written outlives the process.
+    durable: bool
+
+    async def find(self, reference: str) -> Entry | None:
+        """Return the newest entry of a reference.
+
+        An entry whose sender died between intent and answer is returned as "unknown".
+        """
+        ...
+
+    async def claim(
+        self,
+        intent: Intent,
+        *,
+        resubmit_unknown: bool = False,
+        resubmit_failed: bool = False,
+    ) -> Claim:
+        """Write the intent down unless its reference forbids it, in one transaction."""
+        ...
+
+    async def bind(self, entry_id: int, task_id: str) -> None:
+        """The submit made this task."""
+        ...
+
+    async def refuse(self, entry_id: int, code: int | None, words: str) -> None:
+        """The submit was refused: nothing was bought."""
+        ...
+
+    async def lose(self, entry_id: int, code: int | None, words: str) -> None:
+        """Nobody knows what became of the submit."""
+        ...
+
+    async def note(
+        self,
+        task_id: str,
+        *,
+        state: str,
+        result_urls: Sequence[str] = (),
+        credits_consumed: float | None = None,
+        duration: float | None = None,
+    ) -> None:
+        """The task was seen in this state; unknown task ids are ignored."""
+        ...
+
+    async def downloaded(self, task_id: str, path: str) -> None:
+        """The result was brought to this path; unknown task ids are ignored."""
+        ...
+
+    async def jobs(self, state: str | None = None) -> list[Entry]:
+        """List entries, oldest first, all of them or those of one `state`.
+
+        `state` is a word of `SubmitState`, "pending" (made and not yet ended), "unfinished"
+        (pending or unknown) or a task's state as the service spells it ("success", "fail").
+        """
+        ...
+
+    async def forget(self, reference: str) -> bool:
+        """Drop every entry of a reference; False when there is none."""
+        ...
+
+    async def aclose(self) -> None:
+        """Write what is queued and let go of the file; twice is fine."""
+        ...

@@ -1,0 +1,70 @@
+"""A task's last record to its result, or to the error that says why there is none."""
+
+from __future__ import annotations
+
+import re
+
+from .errors import Billed, ResultError, TaskFailedError
+from .models import TaskRecord, UpscaleResult
+
+__all__ = ["settle"]
+
+#: Words of failures that a new task may well not meet again, seen in recorded answers.
+_PASSING = re.compile(
+    r"internal|server (is )?busy|try again|upload failed|task id is blank|timed? ?out",
+    re.IGNORECASE,
+)
+#: Words of failures that every new task of this input would meet again.
+_FOR_GOOD = re.compile(
+    r"flagged|sensitive|safety|policy|unsupported|invalid|too (large|long)", re.I
+)
+
+
+def settle(record: TaskRecord, reference: str | None = None) -> UpscaleResult:
+    """Return what a task made.
+
+    Args:
+        record: A terminal record.
+        reference: The caller's own name for the work.
+
+    Raises:
+        TaskFailedError: The task ended in fail.
+        ResultError: It ended in success without a usable link.
+    """
+    if record.state.is_fail:
+        raise _failed(record, reference)
+    if not record.result_urls:
+        error = ResultError(
+            f"Task {record.task_id} succeeded and names no usable link.",
+            task_id=record.task_id,
+            reference=reference,
+            billed="yes",
+            hint="The record holds what the service said; fetch_task may give more later.",
+        )
+        error.record = record
+        raise error
+    return UpscaleResult(
+        task_id=record.task_id, urls=record.result_urls, record=record, reference=reference
+    )
+
+
+def _failed(record: TaskRecord, reference: str | None) -> TaskFailedError:
+    words = record.fail_message or "the service gave no reason"
+    code = f" (fail code {record.fail_code})" if record.fail_code else ""
+    billed: Billed = "unknown"
+    if record.credits_consumed is not None:
+        billed = "yes" if record.credits_consumed > 0 else "no"
+    passing = bool(_PASSING.search(words)) and not _FOR_GOOD.search(words)
+    error = TaskFailedError(
+        f"Task {record.task_id} failed: {words}{code}.",
+        code=int(record.fail_code) if record.fail_code and record.fail_code.isdecimal() else None,
+        task_id=record.task_id,
+        reference=reference,
+        retryable=passing,
+        billed=billed,
+        hint="A new submit makes a new task." if passing else "Change the input first.",
+    )
+    error.fail_code = record.fail_code
+    error.fail_message = record.fail_message
+    error.record = record
+    return error

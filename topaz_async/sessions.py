@@ -1,0 +1,104 @@
+"""aiohttp sessions that keep nothing, read no environment and name themselves."""
+
+from __future__ import annotations
+
+import platform
+import ssl as ssl_module
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed leaves it out
+
+import aiohttp
+
+from .errors import ConfigurationError
+
+__all__ = ["USER_AGENT", "make_session", "proxies"]
+
+try:
+    _VERSION = version("topaz-async")
+except PackageNotFoundError:  # run from a source tree
+    _VERSION = "0"
+
+#: The network in front of the service refuses Python's default agent.
+USER_AGENT = f"topaz-async/{_VERSION} Python/{platform.python_version()}"
+
+#: Seconds for which an idle connection is kept: longer than the longest pause between polls.
+_KEEP_ALIVE = 75.0
+
+
+ProxyFor = Callable[[str], "str | None"]
+
+
+def proxies(proxy: str | None, environment: Mapping[str, str] | None = None) -> ProxyFor:
+    """Return a function that names the proxy for a URL, or None for a direct connection.
+
+    Args:
+        proxy: The proxy for every https URL; None reads HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+            HTTP_PROXY is not read: a proxy for plain http would see the key.
+        environment: Stands in for the process's own environment.
+
+    Raises:
+        ConfigurationError: The proxy is not http:// or https:// (SOCKS needs another library).
+    """
+    found: dict[str, str] = (
+        getproxies_environment()
+        if environment is None
+        else {k[:-6].lower(): v for k, v in environment.items() if k.lower().endswith("_proxy")}
+    )
+    chosen = proxy or found.get("https") or found.get("all")
+    if not chosen:
+        return lambda url: None
+    parts = urlsplit(chosen if "://" in chosen else f"http://{chosen}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(
+            f"The proxy is {parts.scheme or 'nothing'}://…; only http:// and https:// are known.",
+            hint="Unset ALL_PROXY or HTTPS_PROXY, or pass proxy='http://host:port'.",
+        )
+
+    def proxy_for(url: str) -> str | None:
+        target = urlsplit(url)
+        if target.scheme != "https":
+            return None
+        if proxy is None and proxy_bypass_environment(target.netloc, found):
+            return None
+        return parts.geturl()
+
+    return proxy_for
+
+
+async def _on_connected(_: aiohttp.ClientSession, context: Any, __: object) -> None:
+    progress = getattr(context, "trace_request_ctx", None)
+    if progress is not None:
+        progress.connected = True
+
+
+def make_session(
+    *,
+    fresh: bool,
+    limit: int,
+    connect_timeout: float,
+    ssl: ssl_module.SSLContext | bool,
+    local_addr: tuple[str, int] | None,
+    **connector_options: Any,
+) -> aiohttp.ClientSession:
+    """Return a session that keeps no cookies, reads no environment and names itself.
+
+    It tells each request's `trace_request_ctx` when a connection was there (`connected`).
+    """
+    options: dict[str, Any] = {"force_close": True} if fresh else {"keepalive_timeout": _KEEP_ALIVE}
+    connector = aiohttp.TCPConnector(
+        limit=limit, ssl=ssl, local_addr=local_addr, **options, **connector_options
+    )
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(_on_connected)
+    trace.on_connection_reuseconn.append(_on_connected)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": USER_AGENT},
+        timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
+        trace_configs=[trace],
+        trust_env=False,
+    )

@@ -1,0 +1,297 @@
+"""One createTask: written down before it is sent, sent once, and never forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+from .errors import (
+    ConnectError,
+    JournalError,
+    RateLimitError,
+    ReferenceConflictError,
+    SubmitUnknownError,
+    TopazError,
+    TransportError,
+    clean,
+)
+from .models import TaskState
+from .orders import Order
+from .ports import Answer, Claim, Entry, Journal, Limiter, Request
+from .retries import RetryTokens, asked_pause, pauses
+from .settings import RetryPolicy
+from .wire import Made, Refused, Unknown, Wire
+
+__all__ = ["Submitter"]
+
+_log = logging.getLogger("topaz_async")
+
+_ASK_FIRST = (
+    "Look for it in the account's task log and balance before you submit again; "
+    "resubmit_unknown=True is your consent to pay twice if it exists."
+)
+
+
+class Submitter:
+    """Sends createTask for one client.
+
+    Args:
+        exchange: Sends a request once over a fresh connection.
+        wire: The service's language.
+        limiter: The account's quota for submits.
+        window: The quota's window in seconds: the least pause after a 429.
+        retry: Attempts and pauses, for what bought nothing for certain.
+        tokens: The client's retry tokens.
+        journal: Where intents and ids are kept; None keeps nothing.
+        on_made: Called with each task id as soon as it is known.
+    """
+
+    def __init__(
+        self,
+        exchange: Callable[[Request], Awaitable[Answer]],
+        *,
+        wire: Wire,
+        limiter: Limiter,
+        window: float,
+        retry: RetryPolicy,
+        tokens: RetryTokens,
+        journal: Journal | None = None,
+        on_made: Callable[[str], None] = lambda task_id: None,
+    ) -> None:
+        self._exchange = exchange
+        self._wire = wire
+        self._limiter = limiter
+        self._window = window
+        self._retry = retry
+        self._tokens = tokens
+        self._journal = journal
+        self._on_made = on_made
+        self._exchanges: set[asyncio.Task[Any]] = set()
+
+    async def submit(self, order: Order) -> str:
+        """Return the id of the task that the order made.
+
+        The exchange runs in a task of its own: a caller that is cancelled while it is under way
+        gets `CancelledError` at once, and the answer still reaches the journal and the log.
+
+        Raises:
+            TopazError: Refused, with `billed == "no"`; nothing was bought.
+            SubmitUnknownError: The task may exist.
+            ReferenceConflictError: The reference stands for other work.
+        """
+        next_pause = pauses(self._retry)
+        spent, attempt = 0, 0
+        while True:
+            attempt += 1
+            outcome = await self._attempt(order)
+            if isinstance(outcome, Claim):
+                known = await self._settle(outcome, order)
+                if known is not None:
+                    return known
+                attempt -= 1
+                continue
+            if isinstance(outcome, Made):
+                self._tokens.give_back(spent)
+                return outcome.task_id
+            if isinstance(outcome, Unknown):
+                raise outcome.error
+            refusal = outcome.error.about(reference=order.intent.reference)
+            pause = self._pause_after(refusal, next_pause)
+            price = None
+            if outcome.repeatable and attempt < self._retry.attempts:
+                price = self._tokens.spend(refusal)
+            if price is None:
+                raise refusal
+            spent += price
+            _log.info(
+                "createTask was not accepted (attempt %d of %d) and bought nothing; "
+                "next in %.1f s: %s",
+                attempt, self._retry.attempts, pause, refusal.message,
+            )  # fmt: skip
+            await asyncio.sleep(pause)
+
+    async def known(self, order: Order) -> str | None:
+        """Return the task that the order's reference stands for already, or None.
+
+        Looks before a file is uploaded for nothing; `submit` looks again, for certain.
+
+        Raises:
+            ReferenceConflictError: The reference stands for other work.
+        """
+        if self._journal is None or order.intent.reference is None:
+            return None
+        entry = await self._journal.find(order.intent.reference)
+        if entry is None or entry.submit not in ("made", "unknown"):
+            return None
+        if entry.intent.fingerprint != order.intent.fingerprint:
+            raise self._conflict(entry)
+        failed = entry.state is not None and TaskState(entry.state).is_fail
+        if entry.submit == "made" and not (failed and order.resubmit_failed):
+            return entry.task_id
+        if entry.submit == "unknown" and not order.resubmit_unknown:
+            raise self._still_unknown(entry)
+        return None
+
+    async def _settle(self, claim: Claim, order: Order) -> str | None:
+        """Return the task of a reference that is taken; None when it has become free."""
+        entry: Entry | None = claim.entry
+        if claim.verdict == "conflict":
+            raise self._conflict(claim.entry)
+        pause, waited = 0.02, 0.0
+        while entry is not None and entry.submit == "intent":
+            if waited > self._wire.timeouts.submit + self._window:
+                raise self._still_unknown(entry)
+            await asyncio.sleep(pause)
+            waited += pause
+            pause = min(1.0, pause * 1.5)
+            entry = await self._journal.find(entry.intent.reference or "")  # type: ignore[union-attr]  # claims come from a journal
+        if entry is None or entry.submit == "refused":
+            return None
+        if entry.submit == "unknown":
+            raise self._still_unknown(entry)
+        return entry.task_id
+
+    @staticmethod
+    def _conflict(entry: Entry) -> ReferenceConflictError:
+        return ReferenceConflictError(
+            f"The reference {clean(entry.intent.reference, 80)!r} stands for other work already.",
+            reference=entry.intent.reference,
+            task_id=entry.task_id,
+            hint="Use one reference for one video, model and factor; "
+            "journal.forget(reference) frees it.",
+        )
+
+    @staticmethod
+    def _still_unknown(entry: Entry) -> SubmitUnknownError:
+        error = SubmitUnknownError(
+            f"An earlier submit of {clean(entry.intent.reference, 80)!r}, of "
+            f"{entry.created_at:%Y-%m-%d %H:%M:%S} UTC, never got a clear answer.",
+            code=entry.code,
+            reference=entry.intent.reference,
+            task_id=entry.task_id,
+            billed="unknown",
+            hint=_ASK_FIRST,
+        )
+        error.fingerprint = entry.intent.fingerprint
+        error.sent_at = entry.created_at
+        error.words = entry.words
+        return error
+
+    def _pause_after(self, refusal: TopazError, next_pause: Callable[[], float]) -> float:
+        if not isinstance(refusal, RateLimitError):
+            return max(next_pause(), asked_pause(refusal, self._retry))
+        # The service's window is over only when it has passed as a whole; until then every
+        # other submit of this client would be refused as well.
+        pause = max(self._window, asked_pause(refusal, self._retry))
+        self._limiter.pause(pause)
+        return pause
+
+    async def _attempt(self, order: Order) -> Made | Refused | Unknown | Claim:
+        await self._limiter.__aenter__()
+        exchange = self._keep(self._one_exchange(order))
+        try:
+            return await asyncio.shield(exchange)
+        except asyncio.CancelledError:
+            order.abandoned = True
+            exchange.add_done_callback(lambda task: _tell_late(task, order))
+            raise
+
+    def _keep(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(coroutine, name="topaz_async createTask")
+        self._exchanges.add(task)
+        task.add_done_callback(self._exchanges.discard)
+        return task
+
+    async def _one_exchange(self, order: Order) -> Made | Refused | Unknown | Claim:
+        try:
+            return await self._write_send_write(order)
+        finally:
+            await self._limiter.__aexit__(None, None, None)
+
+    async def _write_send_write(self, order: Order) -> Made | Refused | Unknown | Claim:
+        entry: Entry | None = None
+        if self._journal is not None:
+            claim = await self._journal.claim(
+                order.intent,
+                resubmit_unknown=order.resubmit_unknown,
+                resubmit_failed=order.resubmit_failed,
+            )
+            if claim.verdict != "granted":
+                return claim
+            entry = claim.entry
+        outcome: Made | Refused | Unknown
+        if order.abandoned:
+            outcome = Refused(TopazError("The caller left before the request was sent."))
+        else:
+            outcome = await self._send(order)
+        if isinstance(outcome, Made):
+            order.task_id = outcome.task_id
+            self._on_made(outcome.task_id)
+        await self._remember(entry, outcome)
+        return outcome
+
+    async def _send(self, order: Order) -> Made | Refused | Unknown:
+        assert order.input is not None
+        order.sent = True
+        sent_at = datetime.now(UTC)
+        try:
+            answer = await self._exchange(self._wire.create_task(order.input, order.callback_url))
+        except ConnectError as error:
+            order.sent = False
+            return Refused(error, repeatable=True)
+        except TransportError as error:
+            lost = SubmitUnknownError(error.message, code=error.code, billed="unknown")
+            outcome: Made | Refused | Unknown = Unknown(lost)
+        except TopazError as error:  # refused on this side: closed client, wrong origin
+            order.sent = False
+            return Refused(error)
+        else:
+            outcome = self._wire.created(answer)
+        if isinstance(outcome, Refused):
+            order.sent = False
+        elif isinstance(outcome, Unknown):
+            unknown = outcome.error.about(reference=order.intent.reference)
+            unknown.fingerprint = order.intent.fingerprint
+            unknown.sent_at = sent_at
+            unknown.hint = _ASK_FIRST
+            outcome = Unknown(unknown)
+        return outcome
+
+    async def _remember(self, entry: Entry | None, outcome: Made | Refused | Unknown) -> None:
+        """Write the outcome down; a journal that fails now must not cost the caller the id."""
+        if self._journal is None or entry is None:
+            return
+        try:
+            if isinstance(outcome, Made):
+                await self._journal.bind(entry.id, outcome.task_id)
+            elif isinstance(outcome, Refused):
+                await self._journal.refuse(entry.id, outcome.error.code, outcome.error.message)
+            else:
+                await self._journal.lose(entry.id, outcome.error.code, outcome.error.message)
+        except JournalError as error:
+            what = f"task {outcome.task_id}" if isinstance(outcome, Made) else "the outcome"
+            _log.warning("The journal could not be written; note %s yourself: %s", what, error)
+
+    async def aclose(self, grace: float) -> None:
+        """Let exchanges under way end, for at most `grace` seconds."""
+        if self._exchanges:
+            _, late = await asyncio.wait(self._exchanges, timeout=grace)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+
+def _tell_late(task: asyncio.Task[Any], order: Order) -> None:
+    """Log what became of an exchange that nobody waits for any more."""
+    name = f" (reference {clean(order.intent.reference, 80)})" if order.intent.reference else ""
+    if task.cancelled():
+        _log.warning("A createTask was cut off; whether it made a task is unknown%s.", name)
+    elif (error := task.exception()) is not None:
+        _log.warning("A createTask whose caller had left failed%s: %s", name, error)
+    elif isinstance(task.result(), Made):
+        _log.warning("Task %s was made after its caller had left%s.", order.task_id, name)
+    elif isinstance(task.result(), Unknown):
+        _log.warning("A createTask whose caller had left is unknown%s.", name)

@@ -1,0 +1,290 @@
+"""Send a request over an aiohttp session; again only if it may be repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl as ssl_module
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import attrs
+from aiohttp.abc import AbstractStreamWriter
+from yarl import URL
+
+from .envelope import Redact
+from .errors import (
+    ClientClosedError,
+    ConfigurationError,
+    ConnectError,
+    RequestTimeoutError,
+    ResponseError,
+    TopazError,
+    TransportError,
+    clean,
+)
+from .ports import Answer, FilePart, Repeat, Request
+from .retries import RetryTokens, asked_pause, pauses
+from .sessions import ProxyFor, make_session
+from .settings import RetryPolicy
+
+__all__ = ["Origins", "Transport"]
+
+_log = logging.getLogger("topaz_async")
+
+#: More than any answer needs, in bytes after decompression.
+_MAX_ANSWER = 4 * 1024 * 1024
+
+
+@attrs.frozen
+class Origins:
+    """The origins that may be handed the key."""
+
+    allowed: frozenset[tuple[str, str, int | None]]
+
+    @classmethod
+    def of(cls, *urls: str) -> Origins:
+        """Return the origins of these URLs."""
+        return cls(frozenset(_origin(url) for url in urls))
+
+    def __contains__(self, url: str) -> bool:
+        return _origin(url) in self.allowed
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port
+
+
+class _Body(aiohttp.payload.AsyncIterablePayload):
+    """A streamed file whose size is known, so that the form gets a Content-Length."""
+
+    def __init__(self, part: FilePart, stall: float) -> None:
+        super().__init__(part.open(), content_type=part.content_type)
+        self._part = part
+        self._stall = stall
+
+    @property
+    def size(self) -> int | None:
+        return self._part.size
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        async for chunk in self._value:
+            async with asyncio.timeout(self._stall):
+                await writer.write(chunk)
+
+
+class Transport:
+    """One aiohttp session of our own, opened on the running loop at the first request.
+
+    Args:
+        key: The bearer key, sent to `origins` only.
+        origins: Where requests may go at all.
+        retry: How often a question is asked.
+        tokens: The client's retry tokens.
+        judge: Returns the error that an answer to a request of this name stands for, or None.
+        redact: Takes the key out of texts.
+        connect_timeout: Seconds for making a connection.
+        stall_timeout: Seconds of silence in the middle of a body that is being sent.
+        in_flight: Exchanges at once; the clock of an exchange starts when it is admitted.
+        fresh: A new connection for every request.
+        ssl: As aiohttp takes it: True, or a context.
+        proxy_for: Returns the proxy for a URL, or None.
+        local_addr: Local (host, port) to connect from.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        origins: Origins,
+        retry: RetryPolicy,
+        tokens: RetryTokens,
+        judge: Callable[[str, Answer], TopazError | None],
+        redact: Redact,
+        connect_timeout: float,
+        stall_timeout: float,
+        in_flight: int,
+        fresh: bool,
+        ssl: ssl_module.SSLContext | bool = True,
+        proxy_for: ProxyFor,
+        local_addr: tuple[str, int] | None = None,
+    ) -> None:
+        self._key = key
+        self._origins = origins
+        self._retry = retry
+        self._tokens = tokens
+        self._judge = judge
+        self._redact = redact
+        self._connect_timeout = connect_timeout
+        self._stall_timeout = stall_timeout
+        self._in_flight = in_flight
+        self._fresh = fresh
+        self._ssl = ssl
+        self._proxy_for = proxy_for
+        self._local_addr = local_addr
+        self._session: aiohttp.ClientSession | None = None
+        self._gate = asyncio.Semaphore(in_flight)
+        self._closed = False
+
+    async def __call__(self, request: Request) -> Answer:
+        """Send a request, a question several times if need be.
+
+        Raises:
+            ConnectError: The service has not seen the request.
+            TransportError: It may have, and no usable answer came.
+        """
+        if request.repeat is not Repeat.FREELY:
+            return await self.exchange(request)
+        next_pause = pauses(self._retry)
+        spent, attempt = 0, 0
+        while True:
+            attempt += 1
+            answer: Answer | None = None
+            try:
+                answer = await self.exchange(request)
+                failure = self._judge(request.name, answer)
+            except TransportError as error:
+                failure = error
+            if failure is None:
+                self._tokens.give_back(spent)
+            price = None
+            if failure is not None and failure.retryable and attempt < self._retry.attempts:
+                price = self._tokens.spend(failure)
+            if price is None:
+                if answer is None:
+                    assert failure is not None
+                    raise failure
+                return answer
+            assert failure is not None
+            spent += price
+            pause = max(next_pause(), asked_pause(failure, self._retry))
+            _log.info(
+                "%s failed, attempt %d of %d, next in %.1f s: %s",
+                request.name, attempt, self._retry.attempts, pause, failure.message,
+            )  # fmt: skip
+            await asyncio.sleep(pause)
+
+    async def exchange(self, request: Request) -> Answer:
+        """Send a request once.
+
+        Raises:
+            ConnectError: No connection was made: not a byte of the request has left.
+            RequestTimeoutError: A connection was made and no whole answer came in time.
+            ResponseError: What came is no HTTP answer, or far too large.
+            TransportError: The connection broke.
+        """
+        async with self._gate:
+            progress = SimpleNamespace(connected=False)
+            began = time.monotonic()
+            try:
+                async with asyncio.timeout(request.timeout):
+                    answer = await self._send(request, progress)
+            except TopazError:
+                raise
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                raise self._translate(request, error, progress.connected) from None
+            _log.debug(
+                "%s answered HTTP %d in %.3f s",
+                request.name, answer.status, time.monotonic() - began,
+                extra={"topaz_request": request.name, "topaz_status": answer.status},
+            )  # fmt: skip
+            return answer
+
+    async def _send(self, request: Request, progress: SimpleNamespace) -> Answer:
+        if request.url not in self._origins:
+            raise ConfigurationError(f"{request.name} would go to an origin that was not set up.")
+        headers = {"Authorization": f"Bearer {self._key}"}
+        data: Any = request.body
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+        if request.file is not None:
+            data = aiohttp.FormData(dict(request.fields), default_to_multipart=True)
+            data.add_field(
+                request.file.field,
+                _Body(request.file, self._stall_timeout),
+                filename=request.file.name,
+                content_type=request.file.content_type,
+            )
+        session = self._open()
+        async with session.request(
+            request.method,
+            URL(request.url, encoded=True),
+            params=dict(request.query) or None,
+            data=data,
+            headers=headers,
+            allow_redirects=False,
+            proxy=self._proxy_for(request.url),
+            trace_request_ctx=progress,
+        ) as response:
+            return Answer(
+                status=response.status,
+                headers={name.lower(): value for name, value in response.headers.items()},
+                body=await self._read(request, response),
+                received_at=datetime.now(UTC),
+            )
+
+    async def _read(self, request: Request, response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > _MAX_ANSWER:
+                response.close()
+                raise ResponseError(
+                    f"The answer to {request.name} is larger than {_MAX_ANSWER} bytes.",
+                    code=response.status,
+                    billed="unknown",
+                )
+        return bytes(body)
+
+    def _translate(self, request: Request, error: Exception, connected: bool) -> TransportError:
+        """Return our error for a foreign one; only its words are kept, never the object.
+
+        aiohttp's errors print the request's headers, and the key with them.
+        """
+        words = clean(self._redact(str(error)), 200) or type(error).__name__
+        host = urlsplit(request.url).netloc
+        if not connected:
+            kind = "in time" if isinstance(error, TimeoutError) else f"({words})"
+            return ConnectError(
+                f"No connection to {host} could be made {kind}; {request.name} was not sent.",
+                retryable=True,
+                hint="Check the network, the proxy and base_url.",
+            )
+        if isinstance(error, TimeoutError):
+            return RequestTimeoutError(
+                f"{host} did not answer {request.name} within {request.timeout:g} s.",
+                retryable=True,
+            )
+        if isinstance(error, aiohttp.ClientResponseError):
+            return ResponseError(
+                f"The answer of {host} to {request.name} is no HTTP answer.", retryable=True
+            )
+        return TransportError(
+            f"The connection to {host} broke during {request.name} ({words}).", retryable=True
+        )
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise ClientClosedError("The client is closed.")
+        if self._session is None:
+            self._session = make_session(
+                fresh=self._fresh,
+                limit=self._in_flight + 2,
+                connect_timeout=self._connect_timeout,
+                ssl=self._ssl,
+                local_addr=self._local_addr,
+            )
+        return self._session
+
+    async def aclose(self) -> None:
+        """Close the session and its connections; twice is fine."""
+        self._closed = True
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()

@@ -1,0 +1,77 @@
+"""What a URL may be before anything is sent to it or about it."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import SplitResult, urlsplit
+
+from .errors import InvalidInputError, TopazError, clean
+
+__all__ = ["check_url", "is_loopback", "without_query"]
+
+#: Longer URLs are refused, in characters; no proxy or server on the way promises more.
+MAX_URL = 8192
+
+_HTTPS_ONLY = "Use https; plain http is for loopback only."
+
+
+def is_loopback(host: str | None) -> bool:
+    """Tell whether a host name or literal address stands for this machine itself."""
+    if not host:
+        return False
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def check_url(
+    url: object,
+    what: str,
+    error: type[TopazError] = InvalidInputError,
+) -> SplitResult:
+    """Return the parts of a URL that is fit to be used.
+
+    Fit is: https, or http to loopback; a host; no credentials; no white space or control
+    characters; at most 8192 characters.
+
+    Args:
+        url: The text to look at.
+        what: What the URL is for, in the error's words ("video_url").
+        error: The class raised for an unfit URL.
+    """
+    if not isinstance(url, str):
+        raise error(f"{what} must be a URL in text, not {type(url).__name__}.")
+    if len(url) > MAX_URL:
+        raise error(f"{what} has {len(url)} characters; at most {MAX_URL} are allowed.")
+    if not url or any(ch.isspace() or not ch.isprintable() for ch in url):
+        raise error(f"{what} is empty, or holds white space or control characters.")
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        raise error(f"{what} is no URL: {shown(url)!r}.") from None
+    if parts.username is not None or parts.password is not None:
+        raise error(f"{what} holds a user name or password.", hint="Take them out of the URL.")
+    if parts.scheme not in ("http", "https"):
+        raise error(
+            f"{what} must begin with https://, not {clean(parts.scheme, 20) or 'nothing'!r}.",
+            hint=_HTTPS_ONLY,
+        )
+    if not host:
+        raise error(f"{what} names no host: {shown(url)!r}.")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise error(f"{what} is plain http to {clean(host, 80)}.", hint=_HTTPS_ONLY)
+    return parts
+
+
+def without_query(url: str) -> str:
+    """Return the URL without query and fragment: signed links differ in nothing else."""
+    return urlsplit(url)._replace(query="", fragment="").geturl()
+
+
+def shown(url: str) -> str:
+    """Return a URL as an error or log line may show it: queries can hold secrets."""
+    return clean(url.split("?", 1)[0].split("#", 1)[0], 120)
