@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .errors import Billed, ClientClosedError
+from .errors import Billed, ClientClosedError, ConfigurationError
 
 __all__ = ["Call", "Calls"]
 
@@ -35,14 +35,30 @@ class Call:
 
 
 class Calls:
-    """The calls of one client."""
+    """The calls of one client: all on one event loop, until it is closed."""
 
     def __init__(self) -> None:
         self._calls: set[Call] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.closed = False
+
+    def check_open(self) -> None:
+        """Raise unless a call may begin on the running loop."""
+        if self.closed:
+            raise ClientClosedError("The client is closed.", hint="Make a new TopazClient.")
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise ConfigurationError(
+                "This client belongs to another event loop.",
+                hint="Make one TopazClient for each asyncio.run().",
+            )
 
     @contextmanager
     def enter(self) -> Iterator[Call]:
         """Count the running task's call in, until it ends."""
+        self.check_open()
         task = asyncio.current_task()
         assert task is not None
         call = Call(task)
@@ -63,6 +79,7 @@ class Calls:
             self._calls.discard(call)
 
     def close(self) -> None:
-        """End every call under way."""
+        """Begin no further call, and end every call under way."""
+        self.closed = True
         for call in tuple(self._calls):
             call.close()

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import secrets
-import ssl as ssl_module
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from pathlib import Path
-from types import TracebackType
-from typing import Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-import attrs
-
-from . import media
-from .calls import Call, Calls
-from .errors import (
-    ClientClosedError,
-    ConfigurationError,
-    DownloadError,
-    InvalidInputError,
-    TopazError,
-    TransportError,
-    WaitTimeoutError,
-    clean,
-)
-from .job import Job
-from .models import TaskRecord, UploadedFile, UpscaleFactor, UpscaleResult
-from .orders import Order, Video, check_callback_url, make_order
-from .results import settle
-from .settings import PollPolicy, Quotas, RetryPolicy, Timeouts, check_timeout
-from .targets import Target
-from .transfers import OnProgress, safe_name
-from .uploads import UploadSource
+from .durations import check_timeout
+from .errors import ConfigurationError, InvalidInputError
 from .urls import check_url
-from .watching import OnUpdate
+
+if TYPE_CHECKING:  # all of these load when a client is constructed
+    import ssl as ssl_module
+    from collections.abc import AsyncGenerator, AsyncIterable
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from .job import Job
+    from .models import TaskRecord, UploadedFile, UpscaleFactor, UpscaleResult
+    from .orders import Video
+    from .settings import PollPolicy, Quotas, RetryPolicy, Timeouts
+    from .transfers import OnProgress
+    from .watching import OnUpdate
+
+    StrPath = str | os.PathLike[str]
 
 __all__ = ["BASE_URL", "UPLOAD_URL", "TopazClient"]
 
@@ -45,11 +32,6 @@ BASE_URL = "https://api.kie.ai"
 #: Another host than the API's: the upload routes do not exist there.
 #: Source: docs.kie.ai/file-upload-api and recorded answers, read 2026-11-22.
 UPLOAD_URL = "https://kieai.redpandaai.co"
-
-#: Where uploads go at the upload host.
-_FOLDER = "topaz-async"
-
-StrPath = str | os.PathLike[str]
 
 
 class TopazClient:
@@ -90,43 +72,38 @@ class TopazClient:
         proxy: str | None = None,
         local_addr: tuple[str, int] | None = None,
     ) -> None:
-        from .engine import Engine  # aiohttp and cattrs load here, not with the package
+        from .chapters import Chapters  # aiohttp and cattrs load here, not with the package
 
         base_url = _origin_url(base_url, "base_url")
         if upload_url is None and base_url == BASE_URL:
             upload_url = UPLOAD_URL
-        self._has_upload_url = upload_url is not None
         if ssl is False:
             raise ConfigurationError(
                 "ssl=False would send the key to anybody.",
                 hint="Pass an ssl.SSLContext that knows your certificate.",
             )
-        self._timeouts = timeouts or Timeouts()
-        self._quotas = quotas or Quotas()
-        self._engine = Engine(
+        self._base_url = base_url
+        self._chapters = Chapters(
+            self,
             api_key=_usable_key(api_key),
             base_url=base_url,
             upload_url=None if upload_url is None else _origin_url(upload_url, "upload_url"),
-            base_host=urlsplit(base_url).hostname,
-            timeouts=self._timeouts,
-            retry=retry or RetryPolicy(),
-            polling=polling or PollPolicy(),
-            quotas=self._quotas,
+            timeouts=timeouts,
+            retry=retry,
+            polling=polling,
+            quotas=quotas,
             ssl=ssl,
             proxy=proxy,
             local_addr=local_addr,
         )
-        self._base_url = base_url
-        self._calls = Calls()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closing: asyncio.Future[None] | None = None
-        self._closed = False
+        self._enter = self._chapters.calls.enter
 
     def __repr__(self) -> str:
-        return f"TopazClient(base_url={self._base_url!r}{', closed' if self._closed else ''})"
+        closed = ", closed" if self._chapters.calls.closed else ""
+        return f"TopazClient(base_url={self._base_url!r}{closed})"
 
     async def __aenter__(self) -> Self:
-        self._check_open()
+        self._chapters.calls.check_open()
         return self
 
     async def __aexit__(
@@ -143,14 +120,7 @@ class TopazClient:
         A createTask that is under way may end within `Timeouts.close` seconds, so that its task
         id is not lost. Tasks at the service go on.
         """
-        if self._closing is None:
-            self._closed = True
-            self._closing = asyncio.ensure_future(self._close())
-        await asyncio.shield(self._closing)
-
-    async def _close(self) -> None:
-        self._calls.close()
-        await self._engine.aclose(self._timeouts.close)
+        await self._chapters.aclose()
 
     # -- tasks ------------------------------------------------------------------------------
 
@@ -185,8 +155,8 @@ class TopazClient:
             docs.kie.ai/market/topaz/video-upscale, read 2026-11-22.
         """
         with self._enter() as call:
-            order = await self._order(video, factor=factor, callback_url=callback_url)
-            return await self._submit(call, order)
+            order = await self._chapters.order(video, factor=factor, callback_url=callback_url)
+            return await self._chapters.submit(call, order)
 
     async def wait_for_result(
         self,
@@ -224,7 +194,7 @@ class TopazClient:
         seconds = check_timeout(timeout)
         with self._enter() as call:
             call.task_id, call.billed = job.task_id, "unknown"
-            return await self._wait(job, seconds, on_update)
+            return await self._chapters.wait(job, seconds, on_update)
 
     async def upscale(
         self,
@@ -264,17 +234,17 @@ class TopazClient:
         seconds = check_timeout(timeout)
         total = check_timeout(total_timeout, "total_timeout")
         with self._enter() as call:
-            async with _all_within(total, call):
-                target = None
-                if output is not None:  # a place that cannot be written must cost nothing
-                    target = await self._target(output, InvalidInputError, overwrite)
-                order = await self._order(video, factor=factor, callback_url=callback_url)
-                job = await self._submit(call, order, on_progress)
-                result = await self._wait(job, seconds, on_update)
-                if target is None:
+            story = self._chapters
+            async with story.all_within(total, call):
+                # A place that cannot be written must cost nothing.
+                target = output and await story.target(output, InvalidInputError, overwrite)
+                order = await story.order(video, factor=factor, callback_url=callback_url)
+                job = await story.submit(call, order, on_progress)
+                result = await story.wait(job, seconds, on_update)
+                if not target:
                     return result
                 name = f"{order.title}-{order.factor}x"
-                return await self._bring(result, target, name, on_progress, overwrite)
+                return await story.bring(result, target, name, on_progress, overwrite)
 
     async def fetch_task(self, task_id: str) -> TaskRecord:
         """Ask the service once about a task.
@@ -285,30 +255,19 @@ class TopazClient:
         """
         job = self.job(task_id)
         with self._enter():
-            request = self._engine.wire.record_info(job.task_id)
-            return self._engine.wire.record(await self._engine.ask(request), job.task_id)
+            return await self._chapters.fetch(job)
 
     def job(self, task: str | Job) -> Job:
         """Return a handle on a task, bound to this client; asks nobody."""
-        if isinstance(task, Job):
-            return attrs.evolve(task, client=self)
-        if not isinstance(task, str) or not task.strip() or not task.isprintable():
-            raise InvalidInputError(f"A task id is a text, not {clean(repr(task), 60)}.")
-        return Job(task.strip(), client=self)
+        return self._chapters.job(task)
 
-    async def updates(
+    def updates(
         self, task: str | Job, *, min_interval: float = 0.0, timeout: float | None = 900.0
-    ) -> AsyncIterator[TaskRecord]:
+    ) -> AsyncGenerator[TaskRecord, None]:
         """Iterate over each changed record of a task; see `Job.updates`."""
-        job = self.job(task)
-        self._check_open()
-        seconds = check_timeout(timeout)
-        follow = self._engine.poller.follow(
-            job.task_id, timeout=seconds, min_interval=float(min_interval)
+        return self._chapters.follow(
+            self.job(task), timeout=check_timeout(timeout), min_interval=min_interval
         )
-        async with contextlib.aclosing(follow) as records:
-            async for record in records:
-                yield record
 
     async def credits(self) -> float:
         """Return the account's balance in credits, with fractions (one is about 0.005 USD).
@@ -317,8 +276,7 @@ class TopazClient:
             docs.kie.ai/common-api/get-account-credits, read 2026-11-22.
         """
         with self._enter():
-            wire = self._engine.wire
-            return wire.balance(await self._engine.ask(wire.credits()))
+            return await self._chapters.credits()
 
     # -- files ------------------------------------------------------------------------------
 
@@ -349,21 +307,7 @@ class TopazClient:
             docs.kie.ai/file-upload-api, read 2026-11-22.
         """
         with self._enter():
-            limit = self._quotas.max_upload_bytes
-            if isinstance(source, (str, os.PathLike)):
-                found = await asyncio.to_thread(
-                    media.inspect, source, max_bytes=limit, kinds=media.KINDS
-                )
-                return await self._send_file(found.path, found.size, found.kind, name, on_progress)
-            if isinstance(source, (bytes, bytearray, memoryview)):
-                content = bytes(source)
-                kind = media.check_bytes(content, max_bytes=limit, kinds=media.KINDS)
-                return await self._send_file(content, len(content), kind, name, on_progress)
-            if isinstance(source, AsyncIterable):
-                return await self._send_file(source, None, "mp4", name, on_progress)
-            raise InvalidInputError(
-                f"A source is a path, bytes or an async iterable, not {type(source).__name__}."
-            )
+            return await self._chapters.upload(source, name, on_progress)
 
     async def download(
         self,
@@ -390,143 +334,7 @@ class TopazClient:
             FileError: It could not be brought or written; nothing of it is left on the disk.
         """
         with self._enter() as call:
-            target = await self._target(path, DownloadError, overwrite)
-            if isinstance(what, Job):
-                call.task_id, call.billed = what.task_id, "unknown"
-                what = await self._wait(what, 900.0, None)
-            if isinstance(what, UpscaleResult):
-                call.task_id, call.billed = what.task_id, "yes"
-                result = await self._bring(what, target, None, on_progress, overwrite)
-                assert result.path is not None
-                return result.path
-            parts = check_url(what, "The URL to download")
-            place = await asyncio.to_thread(
-                target.place, Path(parts.path).name or "video.mp4", overwrite=overwrite
-            )
-            return await self._engine.downloader.fetch(
-                what, place, overwrite=overwrite, on_progress=on_progress
-            )
-
-    # -- the stories' chapters ----------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _enter(self) -> Iterator[Call]:
-        self._check_open()
-        with self._calls.enter() as call:
-            yield call
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClientClosedError("The client is closed.", hint="Make a new TopazClient.")
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise ConfigurationError(
-                "This client belongs to another event loop.",
-                hint="Make one TopazClient for each asyncio.run().",
-            )
-
-    async def _order(
-        self, video: Video, *, factor: UpscaleFactor | int | str, callback_url: str | None
-    ) -> Order:
-        check_callback_url(callback_url)
-        order = await asyncio.to_thread(
-            make_order, video, factor=factor, max_bytes=self._quotas.max_upload_bytes
-        )
-        order.callback_url = callback_url
-        return order
-
-    async def _submit(self, call: Call, order: Order, on_progress: OnProgress | None = None) -> Job:
-        try:
-            if order.media is not None:
-                found = order.media
-                sent = await self._send_file(found.path, found.size, found.kind, None, on_progress)
-                order.uploaded_to(sent.url)
-            task_id = await self._engine.submitter.submit(order)
-        except asyncio.CancelledError:
-            call.task_id = order.task_id
-            call.billed = "yes" if order.task_id else "unknown" if order.sent else "no"
-            raise
-        call.task_id, call.billed = task_id, "yes"
-        return Job(task_id, order.intent.reference, self)
-
-    async def _wait(
-        self, job: Job, seconds: float | None, on_update: OnUpdate | None
-    ) -> UpscaleResult:
-        try:
-            record = await self._engine.poller.wait(
-                job.task_id, timeout=seconds, on_update=on_update
-            )
-        except TopazError as error:
-            raise error.about(reference=job.reference) from None
-        return settle(record, job.reference)
-
-    async def _send_file(
-        self,
-        source: Path | bytes | AsyncIterable[bytes],
-        size: int | None,
-        kind: str,
-        name: str | None,
-        on_progress: OnProgress | None,
-    ) -> UploadedFile:
-        if not self._has_upload_url:
-            raise ConfigurationError(
-                "base_url was set and upload_url was not, so there is no place to upload to."
-            )
-        unique = f"{secrets.token_hex(16)}.{kind}"
-        upload = UploadSource(source, size, on_progress)
-        part = upload.part(unique if name is None else safe_name(name, unique), media.KINDS[kind])
-        wire = self._engine.wire
-        try:
-            return wire.uploaded(await self._engine.send_file(wire.upload(part, _FOLDER)))
-        except TransportError:
-            if upload.error is not None:
-                raise upload.error from None
-            raise
-
-    async def _target(self, path: StrPath, error: type[TopazError], overwrite: bool) -> Target:
-        return await asyncio.to_thread(Target.of, path, overwrite=overwrite, error=error)
-
-    async def _bring(
-        self,
-        result: UpscaleResult,
-        target: Target,
-        name: str | None,
-        on_progress: OnProgress | None,
-        overwrite: bool,
-    ) -> UpscaleResult:
-        linked = Path(urlsplit(result.url).path)
-        suggestion = f"{name or linked.stem or 'video'}{linked.suffix or '.mp4'}"
-        place = await asyncio.to_thread(target.place, suggestion, overwrite=overwrite)
-        try:
-            await self._engine.downloader.fetch(
-                result.url, place, overwrite=overwrite, on_progress=on_progress
-            )
-        except TopazError as error:
-            raise error.about(
-                task_id=result.task_id, reference=result.reference, billed="yes"
-            ) from None
-        return attrs.evolve(result, path=place)
-
-
-@contextlib.asynccontextmanager
-async def _all_within(seconds: float | None, call: Call) -> AsyncIterator[None]:
-    """Bound a whole call; the error says how far it came and what that cost."""
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            yield
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        where = f"task {call.task_id} goes on" if call.task_id else "no task is known"
-        raise WaitTimeoutError(
-            f"The call did not end within {seconds:g} s; {where}.",
-            task_id=call.task_id,
-            retryable=call.billed == "no",
-            billed=call.billed,
-            hint=f"wait_for_result({call.task_id!r}) waits again." if call.task_id else None,
-        ) from None
+            return await self._chapters.download(call, what, path, on_progress, overwrite)
 
 
 def _usable_key(key: str | None) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl as ssl_module
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -38,7 +39,6 @@ class Engine:
         api_key: str,
         base_url: str,
         upload_url: str | None,
-        base_host: str | None,
         timeouts: Timeouts,
         retry: RetryPolicy,
         polling: PollPolicy,
@@ -100,7 +100,7 @@ class Engine:
             attempts=retry.attempts,
             pauses=lambda: pauses(retry),
             proxy_for=self._proxy_for,
-            allow_loopback=is_loopback(base_host),
+            allow_loopback=is_loopback(urlsplit(base_url).hostname),
         )
 
     async def _look(self, task_id: str) -> TaskRecord:

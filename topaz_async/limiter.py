@@ -48,7 +48,7 @@ class SlidingWindow:
                 self._waiting.remove(turn)
             elif self._free is not None:  # admitted in the very moment of the cancellation
                 self._free += 1
-            self._admit()
+            self._admit(loop.time())
             raise
 
     async def __aexit__(
@@ -90,27 +90,27 @@ class SlidingWindow:
             assert self._free is not None
             self._free += 1
 
-    def _admit(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _admit(self, now: float) -> None:
         self.close()
-        self._collect(loop.time())
-        while self._waiting and self._is_open(loop.time()):
+        self._collect(now)
+        while self._waiting and self._is_open(now):
             turn = self._waiting.popleft()
             if not turn.done():
                 self._take()
                 turn.set_result(None)
-        self._arm(loop)
+        self._arm(asyncio.get_running_loop())
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._timer is not None or not self._waiting:
             return
-        moments = [self._paused_until]
+        moment = max(self._paused_until, loop.time())
         if self._free == 0:
             if not self._cooling:
                 return  # every slot is in use; the next exit arms
-            moments.append(self._cooling[0])
-        self._timer = loop.call_at(max(*moments, loop.time()), self._fire)
+            moment = max(moment, self._cooling[0])
+        self._timer = loop.call_at(moment, self._fire, moment)
 
-    def _fire(self) -> None:
+    def _fire(self, moment: float) -> None:
+        # A timer may fire a clock's tick early; its moment has come all the same.
         self._timer = None
-        self._admit()
+        self._admit(max(moment, asyncio.get_running_loop().time()))

@@ -36,6 +36,8 @@ _LAST_WORD = 1.0
 #: Seconds that all polls pause after a 429 without Retry-After.
 _QUOTA_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
+#: A look that is due within so many seconds is due: timers may fire a little early.
+_SOON = 0.001
 
 
 def cadence(policy: PollPolicy) -> Iterator[float]:
@@ -262,7 +264,7 @@ class Poller:
         while self._watched:
             while self._schedule and self._schedule[0][1] != self._schedule[0][2].ticket:
                 heapq.heappop(self._schedule)
-            if self._schedule and self._schedule[0][0] <= loop.time():
+            if self._schedule and self._schedule[0][0] <= loop.time() + _SOON:
                 return
             self._wake = loop.create_future()
             timer = loop.call_at(self._schedule[0][0], self._nudge) if self._schedule else None
@@ -274,8 +276,8 @@ class Poller:
                     timer.cancel()
 
     def _take_due(self) -> _Watched | None:
-        now = asyncio.get_running_loop().time()
-        while self._schedule and self._schedule[0][0] <= now:
+        soon = asyncio.get_running_loop().time() + _SOON
+        while self._schedule and self._schedule[0][0] <= soon:
             _, ticket, watched = heapq.heappop(self._schedule)
             if ticket == watched.ticket:
                 return watched

@@ -1,0 +1,30 @@
+"""Loops for tests that drive their own: a plain one, and one whose clock skips idle time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TypeVar
+
+import looptime
+
+T = TypeVar("T")
+
+
+class VirtualLoop(looptime.LoopTimeEventLoop, asyncio.SelectorEventLoop):
+    """A selector loop whose clock jumps to the next timer."""
+
+
+def run_in_virtual_time(story: Coroutine[object, object, T]) -> T:
+    """Run a coroutine to its end on a clock that starts at 0 and never idles."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, VirtualLoop)
+        loop.setup_looptime(start=0.0)
+        return runner.run(story)
+
+
+def run_on_a_loop(story: Coroutine[object, object, T]) -> T:
+    """Run a coroutine as `asyncio.run` does, without touching the test runner's own loop."""
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(story)

@@ -1,0 +1,262 @@
+"""The chapters of which the client's stories are made: order, submit, wait, send, bring.
+
+Loaded when a client is constructed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+
+from . import media
+from .calls import Call, Calls
+from .engine import Engine
+from .errors import (
+    ConfigurationError,
+    DownloadError,
+    InvalidInputError,
+    TopazError,
+    TransportError,
+    WaitTimeoutError,
+    clean,
+)
+from .job import Job, JobClient
+from .models import TaskRecord, UploadedFile, UpscaleFactor, UpscaleResult
+from .orders import Order, Video, check_callback_url, make_order
+from .results import settle
+from .settings import PollPolicy, Quotas, RetryPolicy, Timeouts
+from .targets import Target
+from .transfers import OnProgress, safe_name
+from .uploads import UploadSource
+from .urls import check_url
+from .watching import OnUpdate
+
+__all__ = ["Chapters"]
+
+#: Where uploads go at the upload host.
+_FOLDER = "topaz-async"
+
+StrPath = str | os.PathLike[str]
+
+
+class Chapters:
+    """What happens in the calls of one client; it owns the client's parts and calls.
+
+    Args:
+        client: What jobs are bound to.
+        upload_url: Origin of the upload host; None when there is none.
+        timeouts, retry, polling, quotas: Settings; None stands for the defaults.
+        options: What the wired parts need besides.
+    """
+
+    def __init__(
+        self,
+        client: JobClient,
+        *,
+        upload_url: str | None,
+        timeouts: Timeouts | None,
+        retry: RetryPolicy | None,
+        polling: PollPolicy | None,
+        quotas: Quotas | None,
+        **options: Any,
+    ) -> None:
+        self.calls = Calls()
+        self._client = client
+        self._can_upload = upload_url is not None
+        self._timeouts = timeouts or Timeouts()
+        quotas = quotas or Quotas()
+        self._max_upload_bytes = quotas.max_upload_bytes
+        self._parts = Engine(
+            upload_url=upload_url,
+            timeouts=self._timeouts,
+            retry=retry or RetryPolicy(),
+            polling=polling or PollPolicy(),
+            quotas=quotas,
+            **options,
+        )
+        self._closing: asyncio.Future[None] | None = None
+
+    async def aclose(self) -> None:
+        if self._closing is None:
+            self.calls.close()
+            self._closing = asyncio.ensure_future(self._parts.aclose(self._timeouts.close))
+        await asyncio.shield(self._closing)
+
+    def job(self, task: str | Job) -> Job:
+        """Return a handle on a task, bound to the client."""
+        if isinstance(task, Job):
+            return attrs.evolve(task, client=self._client)
+        if not isinstance(task, str) or not task.strip() or not task.isprintable():
+            raise InvalidInputError(f"A task id is a text, not {clean(repr(task), 60)}.")
+        return Job(task.strip(), client=self._client)
+
+    async def order(
+        self, video: Video, *, factor: UpscaleFactor | int | str, callback_url: str | None
+    ) -> Order:
+        check_callback_url(callback_url)
+        order = await asyncio.to_thread(
+            make_order, video, factor=factor, max_bytes=self._max_upload_bytes
+        )
+        order.callback_url = callback_url
+        return order
+
+    async def submit(self, call: Call, order: Order, on_progress: OnProgress | None = None) -> Job:
+        try:
+            if order.media is not None:
+                found = order.media
+                sent = await self.send_file(found.path, found.size, found.kind, None, on_progress)
+                order.uploaded_to(sent.url)
+            task_id = await self._parts.submitter.submit(order)
+        except asyncio.CancelledError:
+            call.task_id = order.task_id
+            call.billed = "yes" if order.task_id else "unknown" if order.sent else "no"
+            raise
+        call.task_id, call.billed = task_id, "yes"
+        return Job(task_id, order.intent.reference, self._client)
+
+    async def wait(
+        self, job: Job, seconds: float | None, on_update: OnUpdate | None
+    ) -> UpscaleResult:
+        try:
+            record = await self._parts.poller.wait(
+                job.task_id, timeout=seconds, on_update=on_update
+            )
+        except TopazError as error:
+            raise error.about(reference=job.reference) from None
+        return settle(record, job.reference)
+
+    async def fetch(self, job: Job) -> TaskRecord:
+        request = self._parts.wire.record_info(job.task_id)
+        return self._parts.wire.record(await self._parts.ask(request), job.task_id)
+
+    async def follow(
+        self, job: Job, *, timeout: float | None, min_interval: float
+    ) -> AsyncGenerator[TaskRecord, None]:
+        self.calls.check_open()
+        records = self._parts.poller.follow(job.task_id, timeout=timeout, min_interval=min_interval)
+        async with contextlib.aclosing(records):
+            async for record in records:
+                yield record
+
+    async def credits(self) -> float:
+        return self._parts.wire.balance(await self._parts.ask(self._parts.wire.credits()))
+
+    async def send_file(
+        self,
+        source: Path | bytes | AsyncIterable[bytes],
+        size: int | None,
+        kind: str,
+        name: str | None,
+        on_progress: OnProgress | None,
+    ) -> UploadedFile:
+        if not self._can_upload:
+            raise ConfigurationError(
+                "base_url was set and upload_url was not, so there is no place to upload to."
+            )
+        unique = f"{secrets.token_hex(16)}.{kind}"
+        upload = UploadSource(source, size, on_progress)
+        part = upload.part(unique if name is None else safe_name(name, unique), media.KINDS[kind])
+        wire = self._parts.wire
+        try:
+            return wire.uploaded(await self._parts.send_file(wire.upload(part, _FOLDER)))
+        except TransportError:
+            if upload.error is not None:
+                raise upload.error from None
+            raise
+
+    async def target(self, path: StrPath, error: type[TopazError], overwrite: bool) -> Target:
+        return await asyncio.to_thread(Target.of, path, overwrite=overwrite, error=error)
+
+    async def bring(
+        self,
+        result: UpscaleResult,
+        target: Target,
+        name: str | None,
+        on_progress: OnProgress | None,
+        overwrite: bool,
+    ) -> UpscaleResult:
+        linked = Path(urlsplit(result.url).path)
+        suggestion = f"{name or linked.stem or 'video'}{linked.suffix or '.mp4'}"
+        place = await asyncio.to_thread(target.place, suggestion, overwrite=overwrite)
+        try:
+            await self._parts.downloader.fetch(
+                result.url, place, overwrite=overwrite, on_progress=on_progress
+            )
+        except TopazError as error:
+            raise error.about(
+                task_id=result.task_id, reference=result.reference, billed="yes"
+            ) from None
+        return attrs.evolve(result, path=place)
+
+    async def upload(
+        self,
+        source: StrPath | bytes | AsyncIterable[bytes],
+        name: str | None,
+        on_progress: OnProgress | None,
+    ) -> UploadedFile:
+        limit = self._max_upload_bytes
+        if isinstance(source, (str, os.PathLike)):
+            found = await asyncio.to_thread(
+                media.inspect, source, max_bytes=limit, kinds=media.KINDS
+            )
+            return await self.send_file(found.path, found.size, found.kind, name, on_progress)
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            content = bytes(source)
+            kind = media.check_bytes(content, max_bytes=limit, kinds=media.KINDS)
+            return await self.send_file(content, len(content), kind, name, on_progress)
+        if isinstance(source, AsyncIterable):
+            return await self.send_file(source, None, "mp4", name, on_progress)
+        raise InvalidInputError(
+            f"A source is a path, bytes or an async iterable, not {type(source).__name__}."
+        )
+
+    async def download(
+        self,
+        call: Call,
+        what: UpscaleResult | Job | str,
+        path: StrPath,
+        on_progress: OnProgress | None,
+        overwrite: bool,
+    ) -> Path:
+        target = await self.target(path, DownloadError, overwrite)
+        if isinstance(what, Job):
+            call.task_id, call.billed = what.task_id, "unknown"
+            what = await self.wait(what, 900.0, None)
+        if isinstance(what, UpscaleResult):
+            call.task_id, call.billed = what.task_id, "yes"
+            result = await self.bring(what, target, None, on_progress, overwrite)
+            assert result.path is not None
+            return result.path
+        parts = check_url(what, "The URL to download")
+        place = await asyncio.to_thread(
+            target.place, Path(parts.path).name or "video.mp4", overwrite=overwrite
+        )
+        return await self._parts.downloader.fetch(
+            what, place, overwrite=overwrite, on_progress=on_progress
+        )
+
+    @contextlib.asynccontextmanager
+    async def all_within(self, seconds: float | None, call: Call) -> AsyncIterator[None]:
+        """Bound a whole call; the error says how far it came and what that cost."""
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            where = f"task {call.task_id} goes on" if call.task_id else "no task is known"
+            raise WaitTimeoutError(
+                f"The call did not end within {seconds:g} s; {where}.",
+                task_id=call.task_id,
+                retryable=call.billed == "no",
+                billed=call.billed,
+                hint=f"wait_for_result({call.task_id!r}) waits again." if call.task_id else None,
+            ) from None
