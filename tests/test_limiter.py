@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 
 from topaz_async.limiter import SlidingWindow
 
-from .virtual_time import run_in_virtual_time
+from .virtual_time import VirtualTime, run_in_virtual_time
 
-pytestmark = pytest.mark.looptime
+
+@pytest.fixture(scope="module")
+def event_loop_policy() -> VirtualTime:
+    """Every test of this module runs in virtual time."""
+    return VirtualTime()
 
 
 def busiest(arrivals: list[float], window: float) -> int:

@@ -26,7 +26,13 @@ from topaz_async import (
 from topaz_async.limiter import SlidingWindow
 from topaz_async.polling import Poller, cadence
 
-pytestmark = pytest.mark.looptime
+from .virtual_time import VirtualTime
+
+
+@pytest.fixture(scope="module")
+def event_loop_policy() -> VirtualTime:
+    """Every test of this module runs in virtual time."""
+    return VirtualTime()
 
 
 class Service:

@@ -1,0 +1,76 @@
+"""Bring a task's input to disk and say what it holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import aiohttp
+import attrs
+
+from .engine import Engine, MediaError, MediaInfo
+from .files import FileStore, StoredFile
+from .loopback import fetch
+from .threads import Threads
+
+
+@attrs.frozen
+class Input:
+    """An input on the disk of the sandbox."""
+
+    path: Path
+    info: MediaInfo
+    #: Whether it was fetched for one task, and goes with it.
+    fetched: bool
+
+
+class Inputs:
+    """Reads the sandbox's own uploads where they lie, and fetches other loopback URLs."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        files: FileStore,
+        session: aiohttp.ClientSession,
+        disk: Threads,
+        max_bytes: int,
+    ) -> None:
+        self._engine, self._files, self._session = engine, files, session
+        self._disk, self._max_bytes = disk, max_bytes
+        self._known: dict[Path, Input] = {}
+
+    def upload(self, source: str) -> StoredFile | None:
+        """Return the upload behind ``source``, if it is one of the sandbox's own."""
+        return self._files.find(source)
+
+    async def bring(self, source: str) -> Input:
+        """Return the input behind a URL.
+
+        Raises:
+            MediaError: It is no video or image, or too large.
+            UnreachableError: It is not on loopback, or could not be fetched.
+        """
+        stored = self.upload(source)
+        if stored is None:
+            return await self._fetch(source)
+        if (known := self._known.get(stored.disk)) is not None:
+            return known
+        if stored.size > self._max_bytes:
+            raise MediaError(f"{stored.size} bytes are more than the {self._max_bytes} allowed")
+        info = await self._disk.run(self._engine.probe, stored.disk)
+        self._known[stored.disk] = Input(stored.disk, info, fetched=False)
+        return self._known[stored.disk]
+
+    async def release(self, given: Input) -> None:
+        """Remove what was fetched for one task."""
+        if given.fetched:
+            await self._disk.run(given.path.unlink, missing_ok=True)
+
+    async def _fetch(self, source: str) -> Input:
+        path = self._files.scratch()
+        try:
+            await fetch(self._session, source, path, self._disk, limit=self._max_bytes)
+            return Input(path, await self._disk.run(self._engine.probe, path), fetched=True)
+        except BaseException:
+            await self._disk.run(path.unlink, missing_ok=True)
+            raise
