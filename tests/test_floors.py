@@ -13,14 +13,16 @@ ROOT = Path(topaz_async.__file__).parent
 
 #: Every module of the package, lowest floor first.  A module imports from lower rows only.
 FLOORS: list[set[str]] = [
+    {"texts"},
     {"errors"},
     {"urls", "calls", "transfers", "durations", "owners"},
-    {"models", "settings", "ports", "media", "envelope"},
-    {"watching", "results", "retries", "sessions", "targets", "uploads", "orders"},
-    {"wire", "journal_rows", "journal_file"},
-    {"journal_writer"},
+    {"models", "settings", "ports", "media", "envelope", "access"},
+    {"watching", "results", "retries", "sessions", "targets", "uploads", "orders", "purse"},
+    {"conversion", "journal_rows", "journal_file"},
+    {"wire", "journal_writer"},
     {"transport", "polling", "downloads", "limiter", "submission", "journal"},
-    {"job", "engine"},
+    {"job", "memory"},
+    {"engine"},
     {"chapters"},
     {"client"},
     {"sandbox"},

@@ -6,18 +6,11 @@ import asyncio
 import random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from topaz_async.limiter import SlidingWindow
 
-from .virtual_time import VirtualTime, run_in_virtual_time
-
-
-@pytest.fixture(scope="module")
-def event_loop_policy() -> VirtualTime:
-    """Every test of this module runs in virtual time."""
-    return VirtualTime()
+from .virtual_time import in_virtual_time, run_in_virtual_time
 
 
 def busiest(arrivals: list[float], window: float) -> int:
@@ -35,6 +28,7 @@ async def exchange(
         await asyncio.sleep(back)
 
 
+@in_virtual_time
 async def test_a_burst_fills_the_window_at_once() -> None:
     """Twenty slots admit twenty exchanges in the same moment."""
     limiter, arrivals = SlidingWindow(20, 10.0), []
@@ -42,6 +36,7 @@ async def test_a_burst_fills_the_window_at_once() -> None:
     assert {0.0} == set(arrivals)
 
 
+@in_virtual_time
 async def test_the_next_waits_for_a_window_after_the_first_ended() -> None:
     """A slot is free again one window after its exchange has ended, not after it began."""
     limiter, arrivals = SlidingWindow(1, 10.0), []
@@ -50,6 +45,7 @@ async def test_the_next_waits_for_a_window_after_the_first_ended() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
+@in_virtual_time
 async def test_no_window_of_the_service_holds_more_than_the_quota(seed: int) -> None:
     """However long requests travel, the service never counts more than twenty in ten seconds."""
     spread = random.Random(seed)
@@ -63,6 +59,7 @@ async def test_no_window_of_the_service_holds_more_than_the_quota(seed: int) -> 
     assert (len(arrivals), busiest(arrivals, 10.0)) == (200, 20)
 
 
+@in_virtual_time
 async def test_first_come_first_served() -> None:
     """Those who wait are admitted in the order of their coming."""
     limiter, order = SlidingWindow(1, 1.0), []
@@ -75,6 +72,7 @@ async def test_first_come_first_served() -> None:
     assert list(range(10)) == order
 
 
+@in_virtual_time
 async def test_whoever_is_cancelled_while_waiting_takes_no_slot() -> None:
     """A cancelled waiter leaves its place to the next one."""
     limiter, arrivals = SlidingWindow(1, 10.0), []
@@ -87,6 +85,7 @@ async def test_whoever_is_cancelled_while_waiting_takes_no_slot() -> None:
     assert arrivals == [0.0, 10.0]
 
 
+@in_virtual_time
 async def test_a_slot_granted_in_the_moment_of_cancellation_is_not_lost() -> None:
     """A waiter that is cancelled just after it was admitted gives its slot to the next."""
     limiter, arrivals = SlidingWindow(1, 1.0), []
@@ -100,6 +99,7 @@ async def test_a_slot_granted_in_the_moment_of_cancellation_is_not_lost() -> Non
     assert len(arrivals) == 2
 
 
+@in_virtual_time
 async def test_a_failed_exchange_counts_as_well() -> None:
     """An error inside gives the slot back no earlier than an answer would."""
     limiter, arrivals = SlidingWindow(1, 10.0), []
@@ -110,6 +110,7 @@ async def test_a_failed_exchange_counts_as_well() -> None:
     assert arrivals == [10.0]
 
 
+@in_virtual_time
 async def test_a_pause_admits_nobody() -> None:
     """After a 429 the whole client waits, with or without a quota of its own."""
     for limit in (5, None):
@@ -121,6 +122,7 @@ async def test_a_pause_admits_nobody() -> None:
         assert {7.0} == {arrival - began for arrival in arrivals}
 
 
+@in_virtual_time
 async def test_a_pause_that_grows_while_somebody_waits_is_kept() -> None:
     """A second 429 lengthens the pause of those who wait already."""
     limiter, arrivals = SlidingWindow(5, 1.0), []
@@ -132,6 +134,7 @@ async def test_a_pause_that_grows_while_somebody_waits_is_kept() -> None:
     assert arrivals == [5.0]
 
 
+@in_virtual_time
 async def test_without_a_limit_everybody_is_admitted() -> None:
     """None switches the limiter off."""
     limiter, arrivals = SlidingWindow(None, 10.0), []

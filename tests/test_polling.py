@@ -26,13 +26,7 @@ from topaz_async import (
 from topaz_async.limiter import SlidingWindow
 from topaz_async.polling import Poller, cadence
 
-from .virtual_time import VirtualTime
-
-
-@pytest.fixture(scope="module")
-def event_loop_policy() -> VirtualTime:
-    """Every test of this module runs in virtual time."""
-    return VirtualTime()
+from .virtual_time import in_virtual_time
 
 
 class Service:
@@ -110,6 +104,7 @@ def test_the_documented_cadence_has_its_steps() -> None:
     assert Counter(pauses) == {2.5: 13, 7.5: 12, 22.5: 2}
 
 
+@in_virtual_time
 async def test_looks_come_at_the_pauses_after_the_submit() -> None:
     """The first look comes one pause after the submit, the others one pause after the last."""
     service = Service()
@@ -121,6 +116,7 @@ async def test_looks_come_at_the_pauses_after_the_submit() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_a_task_of_unknown_age_is_asked_for_at_once() -> None:
     """A bare id may have ended long ago: its first look is now."""
     service = Service()
@@ -131,6 +127,7 @@ async def test_a_task_of_unknown_age_is_asked_for_at_once() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_jitter_spreads_the_pauses_within_its_bounds() -> None:
     """Each pause is within ten percent of the plan, and they are not all alike."""
     service = Service()
@@ -147,6 +144,7 @@ async def test_jitter_spreads_the_pauses_within_its_bounds() -> None:
 # -- sharing ----------------------------------------------------------------------------------
 
 
+@in_virtual_time
 async def test_many_waiters_of_one_task_share_each_look() -> None:
     """A hundred waiters cost as many requests as one."""
     service = Service()
@@ -158,6 +156,7 @@ async def test_many_waiters_of_one_task_share_each_look() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_a_thousand_tasks_keep_the_quota_and_the_bounds() -> None:
     """No second holds more looks than the quota, and no more than ten are under way at once."""
     service = Service(latency=0.3)
@@ -172,6 +171,7 @@ async def test_a_thousand_tasks_keep_the_quota_and_the_bounds() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_the_task_that_is_longest_overdue_goes_first() -> None:
     """When the quota is scarce, the earliest due task is asked for first."""
     service = Service()
@@ -191,6 +191,7 @@ async def test_the_task_that_is_longest_overdue_goes_first() -> None:
 # -- the deadline -----------------------------------------------------------------------------
 
 
+@in_virtual_time
 async def test_the_deadline_is_exact_and_the_wait_can_be_resumed() -> None:
     """After the timeout the error names the task and its state; waiting again gets the result."""
     service = Service()
@@ -208,6 +209,7 @@ async def test_the_deadline_is_exact_and_the_wait_can_be_resumed() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_the_deadline_cuts_a_look_that_hangs() -> None:
     """A request that never ends does not move the deadline, and it is given up."""
     service = Service(latency=10_000.0)
@@ -221,6 +223,7 @@ async def test_the_deadline_cuts_a_look_that_hangs() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_waiters_of_one_task_have_deadlines_of_their_own() -> None:
     """The impatient one gives up, the patient one gets the result."""
     service = Service()
@@ -234,6 +237,7 @@ async def test_waiters_of_one_task_have_deadlines_of_their_own() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_without_a_timeout_a_wait_may_last_for_days() -> None:
     """None waits for ever."""
     service = Service()
@@ -243,6 +247,7 @@ async def test_without_a_timeout_a_wait_may_last_for_days() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_cancelling_a_waiter_cancels_nothing_else() -> None:
     """The other waiter of the task gets its record."""
     service = Service()
@@ -258,6 +263,7 @@ async def test_cancelling_a_waiter_cancels_nothing_else() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_the_last_waiter_to_leave_takes_the_look_with_it() -> None:
     """After a cancelled wait no task and no request is left behind."""
     service = Service(latency=100.0)
@@ -274,6 +280,7 @@ async def test_the_last_waiter_to_leave_takes_the_look_with_it() -> None:
 # -- failures ---------------------------------------------------------------------------------
 
 
+@in_virtual_time
 async def test_failed_looks_are_survived_within_the_budget() -> None:
     """Four failures in a row and an outage below two minutes do not end the wait."""
     service = Service()
@@ -284,6 +291,7 @@ async def test_failed_looks_are_survived_within_the_budget() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_an_outage_ends_the_wait_with_its_error_and_the_task_id() -> None:
     """Two minutes without any success and five failures in a row: the wait ends, typed."""
     service = Service()
@@ -297,6 +305,7 @@ async def test_an_outage_ends_the_wait_with_its_error_and_the_task_id() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_while_another_task_is_answered_no_wait_gives_up() -> None:
     """One task whose looks fail for hours lives on as long as the service answers others."""
     service = Service()
@@ -310,6 +319,7 @@ async def test_while_another_task_is_answered_no_wait_gives_up() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_a_wrong_key_ends_the_wait_at_once() -> None:
     """Code 401 is fatal, and still names the task."""
     service = Service()
@@ -321,6 +331,7 @@ async def test_a_wrong_key_ends_the_wait_at_once() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_each_waiter_gets_an_error_object_of_its_own() -> None:
     """Tracebacks of different callers do not grow together."""
     service = Service()
@@ -335,6 +346,7 @@ async def test_each_waiter_gets_an_error_object_of_its_own() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_a_429_slows_the_whole_client_down() -> None:
     """After a Retry-After of five seconds nobody is asked for during that time."""
     service = Service()
@@ -349,6 +361,7 @@ async def test_a_429_slows_the_whole_client_down() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_an_insane_retry_after_is_clamped() -> None:
     """A Retry-After of a year pauses for a minute."""
     service = Service()
@@ -366,6 +379,7 @@ async def test_an_insane_retry_after_is_clamped() -> None:
 _GONE = TaskNotFoundError("no record", code=422)
 
 
+@in_virtual_time
 async def test_no_record_just_after_our_submit_means_pending() -> None:
     """For half a minute the service may not know its own task yet."""
     service = Service()
@@ -376,6 +390,7 @@ async def test_no_record_just_after_our_submit_means_pending() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_no_record_after_the_grace_means_not_found() -> None:
     """Afterwards the wait ends with TaskNotFoundError."""
     service = Service()
@@ -388,6 +403,7 @@ async def test_no_record_after_the_grace_means_not_found() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_an_id_that_nobody_submitted_is_not_found_at_once() -> None:
     """A bare id has no grace."""
     service = Service()
@@ -399,6 +415,7 @@ async def test_an_id_that_nobody_submitted_is_not_found_at_once() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_a_task_that_was_seen_does_not_vanish_at_a_single_blink() -> None:
     """Null answers between two good ones are survived."""
     service = Service()
@@ -411,6 +428,7 @@ async def test_a_task_that_was_seen_does_not_vanish_at_a_single_blink() -> None:
 # -- states -----------------------------------------------------------------------------------
 
 
+@in_virtual_time
 async def test_an_unknown_state_is_polled_on_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -424,6 +442,7 @@ async def test_an_unknown_state_is_polled_on_and_logged_once(
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_follow_yields_each_change_once_and_the_end_last() -> None:
     """Equal records are one; the terminal one ends the iteration, fail included."""
     service = Service()
@@ -434,6 +453,7 @@ async def test_follow_yields_each_change_once_and_the_end_last() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_a_least_interval_leaves_changes_out_but_never_the_end() -> None:
     """Updates come no faster than asked; the terminal record comes at once."""
     service = Service()
@@ -452,6 +472,7 @@ async def test_a_least_interval_leaves_changes_out_but_never_the_end() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_a_slow_reader_of_updates_holds_up_nobody() -> None:
     """While one reader sleeps, the other waiter gets its result in time."""
     service = Service()
@@ -475,6 +496,7 @@ async def test_a_slow_reader_of_updates_holds_up_nobody() -> None:
 # -- on_update --------------------------------------------------------------------------------
 
 
+@in_virtual_time
 async def test_on_update_sees_each_change_sync_or_async() -> None:
     """A function and a coroutine function are both called with each changed record."""
     for is_async in (False, True):
@@ -495,6 +517,7 @@ async def test_on_update_sees_each_change_sync_or_async() -> None:
         await polls.aclose()
 
 
+@in_virtual_time
 async def test_an_on_update_that_raises_is_logged_and_ends_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -511,6 +534,7 @@ async def test_an_on_update_that_raises_is_logged_and_ends_nothing(
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_an_on_update_that_hangs_costs_the_wait_a_second() -> None:
     """The result comes all the same, and the hanging call is cancelled."""
     service = Service()
@@ -535,6 +559,7 @@ async def test_an_on_update_that_hangs_costs_the_wait_a_second() -> None:
 # -- bell and close ---------------------------------------------------------------------------
 
 
+@in_virtual_time
 async def test_a_ring_makes_the_next_look_happen_now() -> None:
     """The doorbell does not wait for the cadence, not even when it rings during a look."""
     service = Service(latency=0.5)
@@ -550,6 +575,7 @@ async def test_a_ring_makes_the_next_look_happen_now() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_closing_ends_each_wait_with_its_task_id() -> None:
     """ClientClosedError tells which task goes on; closing twice is fine."""
     service = Service(latency=50.0)
@@ -567,6 +593,7 @@ async def test_closing_ends_each_wait_with_its_task_id() -> None:
     assert {asyncio.current_task()} == asyncio.all_tasks()
 
 
+@in_virtual_time
 async def test_each_changed_record_is_handed_on_once() -> None:
     """The journal hears of a change before the waiters do, and of no change twice."""
     service = Service()
@@ -578,6 +605,7 @@ async def test_each_changed_record_is_handed_on_once() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_a_defect_of_ours_ends_the_wait_instead_of_hanging_it() -> None:
     """Even an unforeseen exception comes out as a TopazError with the task id."""
     service = Service()
@@ -589,6 +617,7 @@ async def test_a_defect_of_ours_ends_the_wait_instead_of_hanging_it() -> None:
     await polls.aclose()
 
 
+@in_virtual_time
 async def test_the_record_a_waiter_gets_is_the_whole_record() -> None:
     """Nothing of a record is lost on its way from the look to the waiter."""
     service = Service()

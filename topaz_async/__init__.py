@@ -18,161 +18,72 @@ if TYPE_CHECKING:
     )
     from .errors import (
         ApiError as ApiError,
-    )
-    from .errors import (
         AuthenticationError as AuthenticationError,
-    )
-    from .errors import (
         Billed as Billed,
-    )
-    from .errors import (
         BudgetError as BudgetError,
-    )
-    from .errors import (
         CallbackError as CallbackError,
-    )
-    from .errors import (
         ClientClosedError as ClientClosedError,
-    )
-    from .errors import (
         ConfigurationError as ConfigurationError,
-    )
-    from .errors import (
         ConnectError as ConnectError,
-    )
-    from .errors import (
         DownloadError as DownloadError,
-    )
-    from .errors import (
         EdgeBlockedError as EdgeBlockedError,
-    )
-    from .errors import (
         FeatureDisabledError as FeatureDisabledError,
-    )
-    from .errors import (
         FileError as FileError,
-    )
-    from .errors import (
         GenerationError as GenerationError,
-    )
-    from .errors import (
         InsufficientCreditsError as InsufficientCreditsError,
-    )
-    from .errors import (
         IntegrityError as IntegrityError,
-    )
-    from .errors import (
         InvalidInputError as InvalidInputError,
-    )
-    from .errors import (
         JournalError as JournalError,
-    )
-    from .errors import (
         KeyQuotaError as KeyQuotaError,
-    )
-    from .errors import (
         LinkExpiredError as LinkExpiredError,
-    )
-    from .errors import (
         MaintenanceError as MaintenanceError,
-    )
-    from .errors import (
         MalformedCallbackError as MalformedCallbackError,
-    )
-    from .errors import (
         NotFoundError as NotFoundError,
-    )
-    from .errors import (
         RateLimitError as RateLimitError,
-    )
-    from .errors import (
         ReferenceConflictError as ReferenceConflictError,
-    )
-    from .errors import (
         RequestTimeoutError as RequestTimeoutError,
-    )
-    from .errors import (
         ResponseError as ResponseError,
-    )
-    from .errors import (
         ResultError as ResultError,
-    )
-    from .errors import (
         ServerError as ServerError,
-    )
-    from .errors import (
         SignatureError as SignatureError,
-    )
-    from .errors import (
         StaleCallbackError as StaleCallbackError,
-    )
-    from .errors import (
         SubmitUnknownError as SubmitUnknownError,
-    )
-    from .errors import (
         TaskFailedError as TaskFailedError,
-    )
-    from .errors import (
         TaskNotFoundError as TaskNotFoundError,
-    )
-    from .errors import (
         TooLargeError as TooLargeError,
-    )
-    from .errors import (
         TopazError as TopazError,
-    )
-    from .errors import (
         TransportError as TransportError,
-    )
-    from .errors import (
         UnsafeUrlError as UnsafeUrlError,
-    )
-    from .errors import (
         UploadError as UploadError,
-    )
-    from .errors import (
         ValidationError as ValidationError,
-    )
-    from .errors import (
         WaitTimeoutError as WaitTimeoutError,
     )
     from .job import (
         Job as Job,
     )
+    from .journal import (
+        SqliteJournal as SqliteJournal,
+    )
     from .models import (
         ImageUpscaleInput as ImageUpscaleInput,
-    )
-    from .models import (
         TaskInput as TaskInput,
-    )
-    from .models import (
         TaskRecord as TaskRecord,
-    )
-    from .models import (
         TaskState as TaskState,
-    )
-    from .models import (
         UploadedFile as UploadedFile,
-    )
-    from .models import (
         UpscaleFactor as UpscaleFactor,
-    )
-    from .models import (
         UpscaleInput as UpscaleInput,
-    )
-    from .models import (
         UpscaleResult as UpscaleResult,
     )
+    from .ports import (
+        Entry as Entry,
+        Intent as Intent,
+        Journal as Journal,
+    )
     from .settings import (
+        Budget as Budget,
         PollPolicy as PollPolicy,
-    )
-    from .settings import (
         Quotas as Quotas,
-    )
-    from .settings import (
         RetryPolicy as RetryPolicy,
-    )
-    from .settings import (
         Timeouts as Timeouts,
     )
 
@@ -180,6 +91,7 @@ __all__ = [
     "ApiError",
     "AuthenticationError",
     "Billed",
+    "Budget",
     "BudgetError",
     "CallbackError",
     "ClientClosedError",
@@ -187,14 +99,17 @@ __all__ = [
     "ConnectError",
     "DownloadError",
     "EdgeBlockedError",
+    "Entry",
     "FeatureDisabledError",
     "FileError",
     "GenerationError",
     "ImageUpscaleInput",
     "InsufficientCreditsError",
     "IntegrityError",
+    "Intent",
     "InvalidInputError",
     "Job",
+    "Journal",
     "JournalError",
     "KeyQuotaError",
     "LinkExpiredError",
@@ -211,6 +126,7 @@ __all__ = [
     "RetryPolicy",
     "ServerError",
     "SignatureError",
+    "SqliteJournal",
     "StaleCallbackError",
     "SubmitUnknownError",
     "TaskFailedError",
@@ -235,6 +151,11 @@ __all__ = [
 
 #: Where each public name lives.
 _HOMES = {
+    "SqliteJournal": "journal",
+    "Entry": "ports",
+    "Intent": "ports",
+    "Journal": "ports",
+    "Budget": "settings",
     "TopazClient": "client",
     "Job": "job",
     "ImageUpscaleInput": "models",

@@ -14,24 +14,27 @@ __all__ = ["Call", "Calls"]
 class Call:
     """One public call, with what its error would have to say if the client were closed now."""
 
-    __slots__ = ("_cancelling", "_task", "billed", "closed", "task_id")
+    __slots__ = ("_cancelling", "_closed", "_task", "billed", "task_id")
 
     def __init__(self, task: asyncio.Task[object]) -> None:
         self._task = task
         self._cancelling = task.cancelling()
+        self._closed = False
         self.task_id: str | None = None
         self.billed: Billed = "no"
-        self.closed = False
 
     def close(self) -> None:
         """End the call with `ClientClosedError`."""
-        if not self.closed:
-            self.closed = True
+        if not self._closed:
+            self._closed = True
             self._task.cancel("the client was closed")
 
-    def was_cancelled_by_close_alone(self) -> bool:
-        """Take the cancellation back; False when somebody else cancels the task as well."""
-        return self.closed and self._task.uncancel() <= self._cancelling
+    def take_back(self) -> bool:
+        """Take our cancellation back, once; True when nobody else cancels the task as well."""
+        if not self._closed:
+            return False
+        self._closed = False
+        return self._task.uncancel() <= self._cancelling
 
 
 class Calls:
@@ -66,7 +69,7 @@ class Calls:
         try:
             yield call
         except asyncio.CancelledError:
-            if not call.was_cancelled_by_close_alone():
+            if not call.take_back():
                 raise
             raise ClientClosedError(
                 "The client was closed while this call was under way.",
@@ -76,6 +79,9 @@ class Calls:
                 and f"The task goes on: wait_for_result({call.task_id!r}) of a new client gets it.",
             ) from None
         finally:
+            # A call that failed for another reason in that very moment must not leave its task
+            # half cancelled: the caller's own timeouts would go astray.
+            call.take_back()
             self._calls.discard(call)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import attrs
 
@@ -23,6 +24,9 @@ from .errors import (
     ConfigurationError,
     DownloadError,
     InvalidInputError,
+    JournalError,
+    LinkExpiredError,
+    ReferenceConflictError,
     TopazError,
     TransportError,
     WaitTimeoutError,
@@ -30,7 +34,8 @@ from .errors import (
 )
 from .job import Job, JobClient
 from .models import TaskRecord, UploadedFile, UpscaleFactor, UpscaleResult
-from .orders import Order, Video, check_callback_url, make_order
+from .orders import Order, Video, described, make_order
+from .ports import Journal
 from .results import settle
 from .settings import PollPolicy, Quotas, RetryPolicy, Timeouts
 from .targets import Target
@@ -82,6 +87,7 @@ class Chapters:
             quotas=quotas,
             **options,
         )
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._closing: asyncio.Future[None] | None = None
 
     async def aclose(self) -> None:
@@ -93,38 +99,77 @@ class Chapters:
     def job(self, task: str | Job) -> Job:
         """Return a handle on a task, bound to the client."""
         if isinstance(task, Job):
-            return attrs.evolve(task, client=self._client)
+            return Job(task.task_id, task.reference, self._client, unknown=task.unknown)
         if not isinstance(task, str) or not task.strip() or not task.isprintable():
             raise InvalidInputError(f"A task id is a text, not {clean(repr(task), 60)}.")
-        return Job(task.strip(), client=self._client)
+        return Job(task.strip(), None, self._client)
 
     async def order(
-        self, video: Video, *, factor: UpscaleFactor | int | str, callback_url: str | None
+        self,
+        video: Video,
+        *,
+        factor: UpscaleFactor | int | str,
+        callback_url: str | None,
+        reference: str | None,
+        seconds: float | None,
+        fingerprint: str | None,
+        resubmit_unknown: bool,
+        resubmit_failed: bool,
     ) -> Order:
-        check_callback_url(callback_url)
         order = await asyncio.to_thread(
-            make_order, video, factor=factor, max_bytes=self._max_upload_bytes
+            make_order,
+            video,
+            factor=factor,
+            callback_url=callback_url,
+            reference=reference,
+            seconds=seconds,
+            fingerprint=fingerprint,
+            max_bytes=self._max_upload_bytes,
         )
-        order.callback_url = callback_url
+        order.resubmit_unknown = resubmit_unknown
+        order.resubmit_failed = resubmit_failed
         return order
 
     async def submit(self, call: Call, order: Order, on_progress: OnProgress | None = None) -> Job:
+        reference = order.intent.reference
+        lock = self._lock_of(reference)
+        try:
+            async with lock:
+                task_id = await self._parts.submitter.known(order)
+                if task_id is None:
+                    task_id = await self._buy(order, on_progress)
+        except asyncio.CancelledError:
+            call.task_id = order.task_id
+            call.billed = "yes" if order.task_id else "unknown" if order.sent else "no"
+            raise
+        except TopazError as error:
+            raise error.about(reference=reference) from None
+        call.task_id, call.billed = task_id, "yes"
+        return Job(task_id, reference, self._client)
+
+    def _lock_of(self, reference: str | None) -> asyncio.Lock:
+        """Return the lock under which submits of one reference queue, so that one uploads."""
+        if reference is None:
+            return asyncio.Lock()
+        return self._locks.setdefault(reference, asyncio.Lock())
+
+    async def _buy(self, order: Order, on_progress: OnProgress | None) -> str:
+        purse = self._parts.purse
+        cost = 0.0 if purse is None else await purse.reserve(order.intent)
         try:
             if order.media is not None:
                 found = order.media
                 sent = await self.send_file(found.path, found.size, found.kind, None, on_progress)
                 order.uploaded_to(sent.url)
-            task_id = await self._parts.submitter.submit(order)
-        except asyncio.CancelledError:
-            call.task_id = order.task_id
-            call.billed = "yes" if order.task_id else "unknown" if order.sent else "no"
-            raise
-        call.task_id, call.billed = task_id, "yes"
-        return Job(task_id, order.intent.reference, self._client)
+            return await self._parts.submitter.submit(order)
+        finally:
+            if purse is not None:
+                (purse.spent if order.may_have_bought else purse.release)(cost)
 
     async def wait(
         self, job: Job, seconds: float | None, on_update: OnUpdate | None
     ) -> UpscaleResult:
+        job.must_be_known()
         try:
             record = await self._parts.poller.wait(
                 job.task_id, timeout=seconds, on_update=on_update
@@ -134,6 +179,7 @@ class Chapters:
         return settle(record, job.reference)
 
     async def fetch(self, job: Job) -> TaskRecord:
+        job.must_be_known()
         request = self._parts.wire.record_info(job.task_id)
         return self._parts.wire.record(await self._parts.ask(request), job.task_id)
 
@@ -141,13 +187,57 @@ class Chapters:
         self, job: Job, *, timeout: float | None, min_interval: float
     ) -> AsyncGenerator[TaskRecord, None]:
         self.calls.check_open()
+        job.must_be_known()
         records = self._parts.poller.follow(job.task_id, timeout=timeout, min_interval=min_interval)
         async with contextlib.aclosing(records):
             async for record in records:
                 yield record
 
     async def credits(self) -> float:
-        return self._parts.wire.balance(await self._parts.ask(self._parts.wire.credits()))
+        return await self._parts.balance()
+
+    @property
+    def journal(self) -> Journal:
+        return self._parts.memory.journal
+
+    async def unfinished(self) -> list[Job]:
+        jobs = []
+        for entry in await self.journal.jobs("unfinished"):
+            if entry.task_id is not None:
+                self._parts.poller.exists(entry.task_id)
+            jobs.append(
+                Job(
+                    entry.task_id or "",
+                    entry.intent.reference,
+                    self._client,
+                    unknown=entry.task_id is None,
+                )
+            )
+        return jobs
+
+    async def bind(self, reference: str, job: Job) -> Job:
+        entry = await self.journal.find(reference)
+        if entry is None:
+            raise JournalError(
+                f"No submit of the reference {clean(reference, 80)!r} is known.",
+                reference=reference,
+            )
+        record = await self.fetch(job)
+        model, sent = self._parts.wire.sent_input(record)
+        if (model, sent) != (entry.intent.model, described(entry.intent.input)):
+            raise ReferenceConflictError(
+                f"Task {job.task_id} is not what {clean(reference, 80)!r} submitted: it is "
+                f"{clean(model, 80)} with {clean(sent, 200)}.",
+                task_id=job.task_id,
+                reference=reference,
+                billed="unknown",
+            )
+        await self.journal.bind(entry.id, job.task_id)
+        return attrs.evolve(job, reference=reference)
+
+    async def fresh_link(self, url: str) -> str:
+        request = self._parts.wire.fresh_link(url)
+        return self._parts.wire.renewed(await self._parts.ask(request))
 
     async def send_file(
         self,
@@ -186,15 +276,35 @@ class Chapters:
         linked = Path(urlsplit(result.url).path)
         suggestion = f"{name or linked.stem or 'video'}{linked.suffix or '.mp4'}"
         place = await asyncio.to_thread(target.place, suggestion, overwrite=overwrite)
-        try:
+
+        async def fetch(url: str) -> None:
             await self._parts.downloader.fetch(
-                result.url, place, overwrite=overwrite, on_progress=on_progress
+                url, place, overwrite=overwrite, on_progress=on_progress
             )
+
+        try:
+            try:
+                await fetch(result.url)
+            except LinkExpiredError:
+                url = await self._renewed(result)
+                if url is None:
+                    raise
+                await fetch(url)
         except TopazError as error:
             raise error.about(
                 task_id=result.task_id, reference=result.reference, billed="yes"
             ) from None
+        self._parts.memory.downloaded(result.task_id, place)
         return attrs.evolve(result, path=place)
+
+    async def _renewed(self, result: UpscaleResult) -> str | None:
+        """Return another link to a result whose link is dead, or None; buys nothing."""
+        with contextlib.suppress(TopazError):
+            return await self.fresh_link(result.url)
+        with contextlib.suppress(TopazError):
+            urls = (await self.fetch(Job(result.task_id))).result_urls
+            return next((url for url in urls if url not in result.urls), None)
+        return None
 
     async def upload(
         self,
@@ -246,8 +356,9 @@ class Chapters:
     @contextlib.asynccontextmanager
     async def all_within(self, seconds: float | None, call: Call) -> AsyncIterator[None]:
         """Bound a whole call; the error says how far it came and what that cost."""
+        limit = asyncio.timeout(seconds)
         try:
-            async with asyncio.timeout(seconds) as limit:
+            async with limit:
                 yield
         except TimeoutError:
             if not limit.expired():

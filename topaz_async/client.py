@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from .access import origin_url, usable_key
 from .durations import check_timeout
 from .errors import ConfigurationError, InvalidInputError
 from .urls import check_url
@@ -19,7 +20,8 @@ if TYPE_CHECKING:  # all of these load when a client is constructed
     from .job import Job
     from .models import TaskRecord, UploadedFile, UpscaleFactor, UpscaleResult
     from .orders import Video
-    from .settings import PollPolicy, Quotas, RetryPolicy, Timeouts
+    from .ports import Journal
+    from .settings import Budget, PollPolicy, Quotas, RetryPolicy, Timeouts
     from .transfers import OnProgress
     from .watching import OnUpdate
 
@@ -53,6 +55,10 @@ class TopazClient:
         proxy: `http://host:port` for https targets; None reads HTTPS_PROXY, ALL_PROXY and
             NO_PROXY. HTTP_PROXY is never used: it would see the key.
         local_addr: Local (host, port) to connect from.
+        journal: Where submits and task ids are written down before and after each POST: a path
+            on a local disk (opened and closed by the client), or a `SqliteJournal` of your own.
+            None keeps nothing: then ids travel in jobs, results and errors only.
+        budget: What may be spent; None sets no bound.
 
     Raises:
         ConfigurationError: No key, a key that cannot be sent, or an option out of range.
@@ -71,10 +77,12 @@ class TopazClient:
         ssl: ssl_module.SSLContext | bool = True,
         proxy: str | None = None,
         local_addr: tuple[str, int] | None = None,
+        journal: Journal | StrPath | None = None,
+        budget: Budget | None = None,
     ) -> None:
         from .chapters import Chapters  # aiohttp and cattrs load here, not with the package
 
-        base_url = _origin_url(base_url, "base_url")
+        base_url = origin_url(base_url, "base_url")
         if upload_url is None and base_url == BASE_URL:
             upload_url = UPLOAD_URL
         if ssl is False:
@@ -85,9 +93,9 @@ class TopazClient:
         self._base_url = base_url
         self._chapters = Chapters(
             self,
-            api_key=_usable_key(api_key),
+            api_key=usable_key(api_key),
             base_url=base_url,
-            upload_url=None if upload_url is None else _origin_url(upload_url, "upload_url"),
+            upload_url=None if upload_url is None else origin_url(upload_url, "upload_url"),
             timeouts=timeouts,
             retry=retry,
             polling=polling,
@@ -95,6 +103,8 @@ class TopazClient:
             ssl=ssl,
             proxy=proxy,
             local_addr=local_addr,
+            journal=journal,
+            budget=budget,
         )
         self._enter = self._chapters.calls.enter
 
@@ -130,6 +140,11 @@ class TopazClient:
         *,
         factor: UpscaleFactor | int | str = 2,
         callback_url: str | None = None,
+        reference: str | None = None,
+        fingerprint: str | None = None,
+        seconds: float | None = None,
+        resubmit_unknown: bool = False,
+        resubmit_failed: bool = False,
     ) -> Job:
         """Upload the video if it is a local file, and make a task: this costs money.
 
@@ -141,13 +156,29 @@ class TopazClient:
             video: An https URL, a path to an mp4, mov or mkv file, or an input such as
                 `UpscaleInput` or `ImageUpscaleInput` (which holds its own factor).
             factor: 1, 2 or 4; 1 enhances at the original size.
-            callback_url: Where the service shall send a POST when the task ends.
+            callback_url: Where the service shall send a POST when the task ends; an opaque
+                word is added to its query, which proves later that a callback is about this
+                submit.
+            reference: Your own name for this piece of work, 1 to 500 characters. The same
+                reference with the same video, model and factor is one task, however many
+                callers, processes or restarts; without a journal it holds for this client only.
+            fingerprint: What tells this work from other work of the same reference; None makes
+                one of the model, the options and the file's bytes (or the URL without query).
+            seconds: The clip's length, for the budget's estimate; None reads it from a local
+                file.
+            resubmit_unknown: Your consent to submit although an earlier submit of this
+                reference may have made a task.
+            resubmit_failed: Submit again when the reference's task failed at the service.
 
         Returns:
-            The handle on the task; await it for the result.
+            The handle on the task; await it for the result. For a known reference, the handle
+            on the task that it made.
 
         Raises:
             InvalidInputError: The input is not fit; nothing was sent.
+            BudgetError: The budget does not cover it; nothing was sent.
+            JournalError: The journal cannot be written; nothing was sent.
+            ReferenceConflictError: The reference stands for other work; nothing was sent.
             ApiError: The service refused; `billed == "no"`.
             SubmitUnknownError: The task may exist and be billed.
 
@@ -155,7 +186,16 @@ class TopazClient:
             docs.kie.ai/market/topaz/video-upscale, read 2026-11-22.
         """
         with self._enter() as call:
-            order = await self._chapters.order(video, factor=factor, callback_url=callback_url)
+            order = await self._chapters.order(
+                video,
+                factor=factor,
+                callback_url=callback_url,
+                reference=reference,
+                fingerprint=fingerprint,
+                seconds=seconds,
+                resubmit_unknown=resubmit_unknown,
+                resubmit_failed=resubmit_failed,
+            )
             return await self._chapters.submit(call, order)
 
     async def wait_for_result(
@@ -205,6 +245,11 @@ class TopazClient:
         timeout: float | None = 900.0,
         total_timeout: float | None = None,
         callback_url: str | None = None,
+        reference: str | None = None,
+        fingerprint: str | None = None,
+        seconds: float | None = None,
+        resubmit_unknown: bool = False,
+        resubmit_failed: bool = False,
         on_update: OnUpdate | None = None,
         on_progress: OnProgress | None = None,
         overwrite: bool = False,
@@ -219,6 +264,9 @@ class TopazClient:
                 long queue for the account's quota fails nobody; None waits without one.
             total_timeout: Seconds for everything; None sets no bound of its own.
             callback_url: As for `submit`.
+            reference: As for `submit`; with a journal the whole call may be repeated after a
+                crash, and what was paid for is only waited for and downloaded.
+            fingerprint, seconds, resubmit_unknown, resubmit_failed: As for `submit`.
             on_update: As for `wait_for_result`.
             on_progress: Called with (bytes done, bytes in all) of the upload, then of the
                 download.
@@ -231,17 +279,28 @@ class TopazClient:
             TopazError: As `upload`, `submit`, `wait_for_result` and `download` do; from
                 createTask's answer on, every error carries the task id.
         """
-        seconds = check_timeout(timeout)
+        wait = check_timeout(timeout)
         total = check_timeout(total_timeout, "total_timeout")
         with self._enter() as call:
             story = self._chapters
             async with story.all_within(total, call):
                 # A place that cannot be written must cost nothing.
-                target = output and await story.target(output, InvalidInputError, overwrite)
-                order = await story.order(video, factor=factor, callback_url=callback_url)
+                target = None
+                if output is not None:
+                    target = await story.target(output, InvalidInputError, overwrite)
+                order = await story.order(
+                    video,
+                    factor=factor,
+                    callback_url=callback_url,
+                    reference=reference,
+                    fingerprint=fingerprint,
+                    seconds=seconds,
+                    resubmit_unknown=resubmit_unknown,
+                    resubmit_failed=resubmit_failed,
+                )
                 job = await story.submit(call, order, on_progress)
-                result = await story.wait(job, seconds, on_update)
-                if not target:
+                result = await story.wait(job, wait, on_update)
+                if target is None:
                     return result
                 name = f"{order.title}-{order.factor}x"
                 return await story.bring(result, target, name, on_progress, overwrite)
@@ -268,6 +327,46 @@ class TopazClient:
         return self._chapters.follow(
             self.job(task), timeout=check_timeout(timeout), min_interval=min_interval
         )
+
+    async def recover(self) -> AsyncGenerator[Job, None]:
+        """Iterate over the journal's unfinished jobs: after a crash, a restart, a power cut.
+
+        Nothing is submitted. A job whose task is known is ready to be awaited; a job with
+        `unknown == True` has no task id, for nobody knows whether it made one: awaiting it
+        raises `SubmitUnknownError`, which says how to go on.
+
+        Raises:
+            ConfigurationError: The client keeps no journal.
+            JournalError: It cannot be read.
+        """
+        self._chapters.calls.check_open()
+        for job in await self._chapters.unfinished():
+            yield job
+
+    async def bind(self, reference: str, task_id: str) -> Job:
+        """Say which task an unknown submit made, for instance found in the account's log.
+
+        Args:
+            reference: The unknown submit's.
+            task_id: The task's; recordInfo must agree with the submit on model and input.
+
+        Raises:
+            ReferenceConflictError: The task is another piece of work.
+            JournalError: No submit of that reference is known.
+            ConfigurationError: The client keeps no journal.
+        """
+        job = self.job(task_id)
+        with self._enter():
+            return await self._chapters.bind(reference, job)
+
+    @property
+    def journal(self) -> Journal:
+        """The client's journal, for `await journal.jobs("unfinished")` or `journal.forget(...)`.
+
+        Raises:
+            ConfigurationError: The client keeps none.
+        """
+        return self._chapters.journal
 
     async def credits(self) -> float:
         """Return the account's balance in credits, with fractions (one is about 0.005 USD).
@@ -336,29 +435,19 @@ class TopazClient:
         with self._enter() as call:
             return await self._chapters.download(call, what, path, on_progress, overwrite)
 
+    async def fresh_link(self, url: str) -> str:
+        """Return a link of 20 minutes for a result's URL whose own link has died.
 
-def _usable_key(key: str | None) -> str:
-    """Return the key, once it is certain that it can stand in a header."""
-    source = "api_key"
-    if key is None:
-        key, source = os.environ.get("KIE_API_KEY"), "KIE_API_KEY"
-    if key is None:
-        raise ConfigurationError(
-            "There is no API key.",
-            hint="Pass api_key=..., or set the environment variable KIE_API_KEY.",
-        )
-    if not isinstance(key, str) or not key:
-        raise ConfigurationError(f"{source} is empty.", hint="Set it to the key of your account.")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigurationError(
-            f"{source} holds line breaks, spaces or letters that no key has.",
-            hint="Copy the key again, without what stood around it.",
-        )
-    return key
+        Args:
+            url: A URL of a result of this service.
 
+        Raises:
+            ValidationError: The URL is not one of the service's.
+            TopazError: The question could not be asked or answered.
 
-def _origin_url(url: str, what: str) -> str:
-    parts = check_url(url, what, ConfigurationError)
-    if parts.query or parts.fragment:
-        raise ConfigurationError(f"{what} has a query or a fragment; name the origin alone.")
-    return url.rstrip("/")
+        Source:
+            docs.kie.ai/common-api/download-url, read 2026-11-22.
+        """
+        check_url(url, "The URL to renew")
+        with self._enter():
+            return await self._chapters.fresh_link(url)

@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 from urllib.parse import urljoin
 
 import aiohttp
@@ -24,7 +24,7 @@ from .errors import (
     clean,
 )
 from .media import HEAD, kind_of
-from .sessions import ProxyFor
+from .sessions import Contact, ProxyFor
 from .settings import Quotas, Timeouts
 from .transfers import OnProgress, Progress
 from .urls import check_url, is_loopback, shown
@@ -33,11 +33,10 @@ __all__ = ["Downloader"]
 
 _log = logging.getLogger("topaz_async")
 
-T = TypeVar("T")
-
 _CHUNK = 1 << 20
 _REDIRECTS = 5
 _GONE = {403, 404, 410}
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 class Downloader:
@@ -86,70 +85,58 @@ class Downloader:
         Raises:
             FileError: What went wrong; nothing of it is left on the disk.
         """
-        pause = self._pauses()
         async with self._gate:
-            for attempt in range(1, self._attempts + 1):
-                try:
-                    async with asyncio.timeout(self._timeouts.download) as limit:
-                        return await self._once(url, target, overwrite, on_progress)
-                except TimeoutError:
-                    if not limit.expired():
-                        raise
-                    raise DownloadError(
-                        f"The download took longer than {self._timeouts.download:g} s.",
-                        retryable=True,
-                        billed="yes",
-                    ) from None
-                except DownloadError as error:
-                    if not error.retryable or attempt == self._attempts:
-                        raise
-                    _log.info("A download failed, attempt %d: %s", attempt, error)
-                await asyncio.sleep(pause())
-        raise AssertionError("unreachable")
+            limit = asyncio.timeout(self._timeouts.download)
+            try:
+                async with limit:
+                    return await self._often(url, target, overwrite, on_progress)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+            raise DownloadError(
+                f"The download took longer than {self._timeouts.download:g} s.",
+                retryable=True,
+                billed="yes",
+            )
+
+    async def _often(
+        self, url: str, target: Path, overwrite: bool, on_progress: OnProgress | None
+    ) -> Path:
+        pause, attempt = self._pauses(), 1
+        while True:
+            try:
+                return await self._once(url, target, overwrite, on_progress)
+            except DownloadError as error:
+                if not error.retryable or attempt >= self._attempts:
+                    raise
+                _log.info("A download failed, attempt %d of %d: %s", attempt, self._attempts, error)
+            attempt += 1
+            await asyncio.sleep(pause())
 
     async def _once(
         self, url: str, target: Path, overwrite: bool, on_progress: OnProgress | None
     ) -> Path:
-        part = target.with_name(f".{target.name[:80]}.{secrets.token_hex(6)}.part")
+        part = _Part(target)
         try:
             async with self._get(url) as response:
-                file = await _on_disk(_create, part)
-                try:
-                    await self._save(response, file, on_progress)
-                    await _on_disk(_sync, file)
-                finally:
-                    file.close()
-            await _on_disk(_publish, part, target, overwrite)
-        except (aiohttp.ClientError, ValueError) as error:
-            raise DownloadError(
-                f"The download from {shown(url)} broke off ({type(error).__name__}).",
-                retryable=True,
-                billed="yes",
-            ) from None
+                await _on_disk(part.create)
+                await self._save(response, part, on_progress)
+            await _on_disk(part.publish, overwrite)
+            return target
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            reason = type(error).__name__
         finally:
-            with contextlib.suppress(OSError):
-                part.unlink()
-        return target
+            await _on_disk(part.drop)
+        # Raised out here, for the session's errors print whole URLs, with signatures in them.
+        raise DownloadError(
+            f"The download from {shown(url)} broke off ({reason}).", retryable=True, billed="yes"
+        )
 
     @contextlib.asynccontextmanager
     async def _get(self, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
         for _ in range(_REDIRECTS + 1):
             self._check(url)
-            request = self._session().get(
-                url,
-                allow_redirects=False,
-                headers={"Accept-Encoding": "identity"},
-                proxy=self._proxy_for(url),
-            )
-            try:
-                async with self._unless_still():
-                    response = await request
-            except (aiohttp.ClientConnectionError, OSError) as error:
-                raise DownloadError(
-                    f"{shown(url)} could not be reached ({type(error).__name__}).",
-                    retryable=True,
-                    billed="yes",
-                ) from None
+            response = await self._reach(url)
             async with response:
                 if response.status in (301, 302, 303, 307, 308):
                     url = urljoin(url, response.headers.get("Location", ""))
@@ -158,6 +145,24 @@ class Downloader:
                 yield response
                 return
         raise DownloadError(f"{shown(url)}: more than {_REDIRECTS} redirects.", billed="yes")
+
+    async def _reach(self, url: str) -> aiohttp.ClientResponse:
+        contact = Contact()
+        try:
+            async with self._unless_still():
+                return await self._session().get(
+                    url,
+                    allow_redirects=False,
+                    trace_request_ctx=contact,
+                    middlewares=(contact.once,),
+                    headers={"Accept-Encoding": "identity"},
+                    proxy=self._proxy_for(url),
+                )
+        except (aiohttp.ClientConnectionError, OSError) as error:
+            reason = type(error.__cause__ or error).__name__
+        raise DownloadError(
+            f"{shown(url)} could not be reached ({reason}).", retryable=True, billed="yes"
+        )
 
     def _check(self, url: str) -> None:
         parts = check_url(url, "The result's URL", UnsafeUrlError)
@@ -185,7 +190,7 @@ class Downloader:
     async def _save(
         self,
         response: aiohttp.ClientResponse,
-        file: BinaryIO,
+        part: _Part,
         on_progress: OnProgress | None,
     ) -> None:
         total = response.content_length if "Content-Encoding" not in response.headers else None
@@ -205,20 +210,21 @@ class Downloader:
                 _check_content(bytes(buffer[:HEAD]))
                 looked = True
             if len(buffer) >= _CHUNK:
-                await _on_disk(file.write, bytes(buffer))
+                await _on_disk(part.write, bytes(buffer))
                 buffer.clear()
             progress(done)
         if not looked:
             _check_content(bytes(buffer[:HEAD]))
-        await _on_disk(file.write, bytes(buffer))
+        await _on_disk(part.write, bytes(buffer))
         if total is not None and done != total:
             raise IntegrityError(f"{done} of {total} bytes came.", retryable=True, billed="yes")
         progress(done, last=True)
 
     @contextlib.asynccontextmanager
     async def _unless_still(self) -> AsyncIterator[None]:
+        limit = asyncio.timeout(self._timeouts.stall)
         try:
-            async with asyncio.timeout(self._timeouts.stall) as limit:
+            async with limit:
                 yield
         except TimeoutError:
             if not limit.expired():
@@ -260,43 +266,89 @@ def _check_content(head: bytes) -> None:
         )
 
 
-async def _on_disk(function: Callable[..., T], *args: object) -> T:
-    try:
-        return await asyncio.to_thread(function, *args)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+async def _on_disk(function: Callable[..., object], *args: object) -> None:
+    """Run a function in a thread; a cancelled caller leaves when it has ended.
+
+    A thread cannot be stopped, and what it makes can be taken away only once it is made.
+    """
+    work = asyncio.get_running_loop().run_in_executor(None, function, *args)
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    failure = work.exception()
+    if cancelled is not None:
+        raise cancelled
+    if isinstance(failure, OSError):
+        reason = failure.strerror or type(failure).__name__
         raise DownloadError(
             f"The file could not be written: {reason}.",
             billed="yes",
             hint="Choose another place or make room, then download it again: that costs nothing.",
-        ) from None
+        )
+    if failure is not None:
+        raise failure
 
 
-def _create(path: Path) -> BinaryIO:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb")
+class _Part:
+    """The file beside the target that becomes the target when it is whole.
 
+    Its methods block: they are for `_on_disk`.
+    """
 
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+    def __init__(self, target: Path) -> None:
+        hint = target.name.encode(errors="ignore")[:80].decode(errors="ignore")
+        self._path = target.with_name(f".{hint}.{secrets.token_hex(6)}.part")
+        self._target = target
+        self._file: BinaryIO | None = None
 
+    def create(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.fdopen(os.open(self._path, _CREATE, 0o666), "wb")
 
-def _publish(part: Path, target: Path, overwrite: bool) -> None:
-    if overwrite:
-        os.replace(part, target)
-    else:
+    def write(self, chunk: bytes) -> None:
+        assert self._file is not None
+        self._file.write(chunk)
+
+    def publish(self, overwrite: bool) -> None:
+        """Give the file its final name, when every byte of it is on the disk."""
+        assert self._file is not None
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()  # some systems rename no open file
+        if overwrite:
+            os.replace(self._path, self._target)
+        else:
+            self._link()
+        _sync_folder(self._target.parent)
+
+    def _link(self) -> None:
         try:
-            os.link(part, target)  # unlike a rename it never replaces what came meanwhile
+            os.link(self._path, self._target)  # unlike a rename it never replaces anything
         except FileExistsError:
             raise
         except OSError:  # a file system without hard links
-            if target.exists():
+            if os.path.lexists(self._target):
                 raise FileExistsError(17, "the file exists already") from None
-            os.replace(part, target)
+            os.replace(self._path, self._target)
+
+    def drop(self) -> None:
+        """Leave nothing behind but what was published."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # on a full disk closing fails as writing did
+                self._file.close()
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name as durable as the file; not every file system can."""
     if os.name == "posix":
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

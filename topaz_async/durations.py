@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import sys
 
 from .errors import ConfigurationError
+from .texts import quoted
 
 __all__ = ["check_timeout"]
 
@@ -18,8 +19,9 @@ def check_timeout(value: object, what: str = "timeout") -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ConfigurationError(f"{what} must be a number of seconds or None, not {value!r:.40}.")
-    seconds = float(value)
-    if math.isnan(seconds) or seconds <= 0:
-        raise ConfigurationError(f"{what} is {value!r:.40}; it must be above 0 seconds.")
-    return None if math.isinf(seconds) else seconds
+        raise ConfigurationError(
+            f"{what} must be a number of seconds or None, not {quoted(value)}."
+        )
+    if not value > 0:
+        raise ConfigurationError(f"{what} is {quoted(value)}; it must be above 0 seconds.")
+    return float(value) if value <= sys.float_info.max else None

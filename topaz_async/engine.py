@@ -6,6 +6,7 @@ Loaded when a client is constructed, for it brings aiohttp and cattrs along.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl as ssl_module
 from urllib.parse import urlsplit
 
@@ -13,12 +14,14 @@ import aiohttp
 
 from .downloads import Downloader
 from .limiter import SlidingWindow
+from .memory import Memory
 from .models import TaskRecord
 from .polling import Poller
-from .ports import Repeat
+from .ports import Journal, Repeat
+from .purse import Purse
 from .retries import RetryTokens, pauses
 from .sessions import make_session, proxies
-from .settings import PollPolicy, Quotas, RetryPolicy, Timeouts
+from .settings import Budget, PollPolicy, Quotas, RetryPolicy, Timeouts
 from .submission import Submitter
 from .transport import Origins, Transport
 from .urls import is_loopback
@@ -46,6 +49,8 @@ class Engine:
         ssl: ssl_module.SSLContext | bool,
         proxy: str | None,
         local_addr: tuple[str, int] | None,
+        journal: Journal | str | os.PathLike[str] | None,
+        budget: Budget | None,
     ) -> None:
         self.wire = Wire(
             base_url=base_url,
@@ -83,7 +88,9 @@ class Engine:
         self._files_session: aiohttp.ClientSession | None = None
         self._polls = SlidingWindow(quotas.polls, quotas.poll_window)
         self._submits = SlidingWindow(quotas.submits, quotas.submit_window)
-        self.poller = Poller(self._look, self._polls, polling)
+        self.memory = Memory(journal)
+        self.poller = Poller(self._look, self._polls, polling, on_record=self.memory.note)
+        self.purse = None if budget is None else Purse(budget, self.balance)
         self.submitter = Submitter(
             self._submit,
             wire=self.wire,
@@ -91,6 +98,7 @@ class Engine:
             window=quotas.submit_window,
             retry=retry,
             tokens=tokens,
+            journal_of=self.memory.journal_of,
             on_made=self.poller.exists,
         )
         self.downloader = Downloader(
@@ -107,6 +115,10 @@ class Engine:
         """Ask once for a task; the poller has its own way with failures."""
         request = self.wire.record_info(task_id, repeat=Repeat.NEVER)
         return self.wire.record(await self.ask(request), task_id)
+
+    async def balance(self) -> float:
+        """Return the account's balance, in credits."""
+        return self.wire.balance(await self.ask(self.wire.credits()))
 
     def _files(self) -> aiohttp.ClientSession:
         """Return the session for results: it has never seen the key."""
@@ -126,6 +138,7 @@ class Engine:
         await self.submitter.aclose(grace)
         self._polls.close()
         self._submits.close()
+        await self.memory.aclose(grace)
         for transport in (self._submit, self.ask, self.send_file):
             await transport.aclose()
         session, self._files_session = self._files_session, None

@@ -5,29 +5,28 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
 
-from .errors import clean
+from .texts import Redact, clean
 
 __all__ = ["Envelope", "Redact", "loads", "open_envelope"]
-
-#: Takes a text of the service and returns it without our secrets.
-Redact = Callable[[str], str]
 
 #: Deeper nesting than any answer needs; below it every value becomes None.
 _MAX_DEPTH: Final = 32
 #: Longer whole numbers than any answer needs, in digits; they become None.
 _MAX_DIGITS: Final = 30
+#: A key of digits alone has at least as many.
+_KEY_DIGITS: Final = 8
+#: How much of a body that is no JSON is looked at, in characters.
+_MAX_PAGE: Final = 1 << 16
 
 _MESSAGE_KEYS = ("msg", "message", "error")
 _TAGS = re.compile(r"(?s)<(script|style)\b.*?</\1>|<[^>]*>")
-
-
-def _integer(digits: str) -> int | None:
-    return int(digits) if len(digits) <= _MAX_DIGITS else None
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_DIGITS = re.compile(rf"\s*-?[0-9]{{1,{_MAX_DIGITS}}}\s*")
 
 
 def _fraction(digits: str) -> float | None:
@@ -43,14 +42,21 @@ def loads(text: str, redact: Redact = str) -> Any:
     """Parse JSON that nobody vouches for.
 
     Numbers beyond reason, NaN and infinities become None, nesting is cut, the last of
-    duplicate keys wins, and every text is passed through `redact`.
+    duplicate keys wins, lone surrogates are replaced, and every text is passed through
+    `redact`.
 
     Raises:
         ValueError: The text is no JSON.
     """
+
+    def integer(digits: str) -> int | None:
+        if len(digits) > _MAX_DIGITS or (len(digits) >= _KEY_DIGITS and redact(digits) != digits):
+            return None
+        return int(digits)
+
     try:
         value = json.loads(
-            text, parse_int=_integer, parse_float=_fraction, parse_constant=_no_number
+            text, parse_int=integer, parse_float=_fraction, parse_constant=_no_number
         )
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -59,11 +65,13 @@ def loads(text: str, redact: Redact = str) -> Any:
 
 def _scrub(value: Any, redact: Redact, depth: int) -> Any:
     if isinstance(value, str):
-        return redact(value)
+        return redact(_SURROGATES.sub("\ufffd", value))
     if isinstance(value, dict):
         if depth == 0:
             return None
-        return {redact(key): _scrub(item, redact, depth - 1) for key, item in value.items()}
+        return {
+            _scrub(key, redact, 0): _scrub(item, redact, depth - 1) for key, item in value.items()
+        }
     if isinstance(value, list):
         return [_scrub(item, redact, depth - 1) for item in value] if depth else None
     return value
@@ -92,13 +100,14 @@ class Envelope:
 
 
 def _code(value: Any) -> int | None:
+    """Return a code of the body: any whole number, whatever its sign; it may stand in text."""
     if isinstance(value, bool):
         return None
-    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
-        value = int(value.strip()) if len(value) <= _MAX_DIGITS else None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and 0 < value < 100_000 else None
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 10**_MAX_DIGITS:
+        return int(value)
+    return value if isinstance(value, int) else None
 
 
 def open_envelope(status: int, body: bytes, redact: Redact = str) -> Envelope:
@@ -114,19 +123,17 @@ def open_envelope(status: int, body: bytes, redact: Redact = str) -> Envelope:
     try:
         value = loads(text, redact)
     except ValueError:
-        words = _describe(redact(text))
+        words = _describe(redact(text[:_MAX_PAGE]))
         return Envelope(code=status, in_body=False, words=words, is_object=False)
     if not isinstance(value, dict):
-        words = f"JSON that is no object: {clean(redact(text), 80)}"
+        words = f"JSON that is no object ({clean(redact(text[:_MAX_PAGE]), 80)})"
         return Envelope(code=status, in_body=False, words=words, is_object=False)
     code = _code(value.get("code"))
-    words = next(
-        (clean(value[key]) for key in _MESSAGE_KEYS if isinstance(value.get(key), str)), ""
-    )
+    texts = (clean(value[key]) for key in _MESSAGE_KEYS if isinstance(value.get(key), str))
     return Envelope(
         code=status if code is None else code,
         in_body=code is not None,
-        words=words,
+        words=next(filter(None, texts), ""),
         body=value,
         is_object=True,
     )
@@ -136,8 +143,11 @@ def _describe(text: str) -> str:
     start = text.lstrip()[:4096]
     if not start:
         return "an empty body"
+    kind = "text"
     if start.startswith("<"):
-        return f"a page instead of JSON: {clean(_TAGS.sub(' ', start), 120)}"
-    if start.startswith(("{", "[")):
-        return "broken JSON"
-    return f"text instead of JSON: {clean(start, 120)}"
+        kind, start = "a page", _TAGS.sub(" ", start)
+    elif start.startswith(("{", "[")):
+        kind = "broken JSON"
+    said = clean(" ".join(start.split()), 120)
+    kind = kind if kind == "broken JSON" else f"{kind} instead of JSON"
+    return f"{kind} ({said})" if said else kind

@@ -1,14 +1,16 @@
 """The error tree, with the table from API codes to errors.
 
-Every error that leaves this package is a `TopazError`.  It carries plain values only, so it
-pickles, prints without secrets, and tells three things: what happened, whether it cost money,
-what to do next.
+Every error of this package is a `TopazError` of plain values: it pickles, prints without
+secrets, and tells what happened, whether it cost money, and what to do next.
 """
 
 from __future__ import annotations
 
-import re
+import copy
+from datetime import datetime
 from typing import Any, Literal, NamedTuple, Self
+
+from .texts import clean, sentence
 
 __all__ = [
     "CODES",
@@ -59,25 +61,14 @@ __all__ = [
 
 Billed = Literal["no", "yes", "unknown"]
 
-#: The longest text of the service that an error or a record repeats, in characters.
-MAX_WORDS = 500
-
-# C0 and C1 controls, line and paragraph separators, and the marks that turn text around.
-_CONTROLS = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+"
-)
+#: The longest message of an error, in characters.
+_MAX_MESSAGE = 1000
 
 _COST: dict[Billed, str] = {
     "no": "Nothing was billed.",
     "yes": "The task exists and may be billed.",
-    "unknown": "It may have been billed.",
+    "unknown": "The task may have been billed.",
 }
-
-
-def clean(text: object, limit: int = MAX_WORDS) -> str:
-    """Return text that is safe to print: no control characters, at most `limit` characters."""
-    words = _CONTROLS.sub(" ", str(text)).strip()
-    return words if len(words) <= limit else words[: limit - 1] + "…"
 
 
 def _restore(kind: type[TopazError], message: str, values: dict[str, Any]) -> TopazError:
@@ -89,6 +80,8 @@ def _restore(kind: type[TopazError], message: str, values: dict[str, Any]) -> To
 
 class TopazError(Exception):
     """Base of every error of this package.
+
+    Message and hint are made clean, bounded and sentences here, whoever wrote them.
 
     Args:
         message: What happened, in one sentence.
@@ -123,13 +116,13 @@ class TopazError(Exception):
         billed: Billed = "no",
         hint: str | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(sentence(message, _MAX_MESSAGE))
         self.code = code
         self.task_id = task_id
         self.reference = reference
         self.retryable = retryable
         self.billed = billed
-        self.hint = hint
+        self.hint = sentence(hint) if hint else None
 
     @property
     def message(self) -> str:
@@ -148,7 +141,8 @@ class TopazError(Exception):
         return f"{type(self).__name__}({self.message!r}, code={self.code}, billed={self.billed!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        values = {k: v for k, v in self.__dict__.items() if not k.startswith("__")}
+        # Notes are a list: a copy must not share it.
+        values = {k: list(v) if k == "__notes__" else v for k, v in self.__dict__.items()}
         return _restore, (type(self), self.message, values)
 
     def about(
@@ -160,15 +154,14 @@ class TopazError(Exception):
     ) -> Self:
         """Return a copy that names the task, the reference or the cost as well.
 
-        A copy, because several callers may be handed the same failure, and a raised exception
-        gathers the traceback of each of them.
+        A copy, because a failure handed to several callers would gather all their tracebacks.
         """
-        twin = _restore(type(self), self.message, dict(self.__dict__))
+        twin = copy.copy(self)
         twin.task_id = task_id if task_id is not None else self.task_id
         twin.reference = reference if reference is not None else self.reference
         twin.billed = billed if billed is not None else self.billed
         twin.__suppress_context__ = True
-        return twin  # type: ignore[return-value]  # _restore makes the type it is handed
+        return twin
 
 
 class ConfigurationError(TopazError):
@@ -198,7 +191,12 @@ class ResponseError(TransportError):
 
 
 class ApiError(TopazError):
-    """The service answered with a code that is not success; `code` and its words are kept."""
+    """The service answered with a code that is not success; `code` and its words are kept.
+
+    `retry_after` holds the seconds that the service asked to wait, or None.
+    """
+
+    retry_after: float | None = None
 
 
 class AuthenticationError(ApiError):
@@ -222,12 +220,7 @@ class ValidationError(ApiError):
 
 
 class RateLimitError(ApiError):
-    """Code 429: more requests than the account may send.
-
-    `retry_after` holds the seconds that the service asked to wait, or None.
-    """
-
-    retry_after: float | None = None
+    """Code 429: more requests than the account may send."""
 
 
 class KeyQuotaError(ApiError):
@@ -236,8 +229,6 @@ class KeyQuotaError(ApiError):
 
 class MaintenanceError(ApiError):
     """Code 455: the service is being maintained."""
-
-    retry_after: float | None = None
 
 
 class ServerError(ApiError):
@@ -256,11 +247,12 @@ class SubmitUnknownError(TopazError):
     """The task may exist and be billed, and nobody can tell from here.
 
     `fingerprint` says what was sent, `sent_at` when (aware UTC), `code` and `words` what was
-    answered, if anything was.
+    answered, if anything was.  `task_id` is set when the answer named a task in a place, or
+    with a code, that leaves a doubt.
     """
 
     fingerprint: str | None = None
-    sent_at: Any = None
+    sent_at: datetime | None = None
     words: str | None = None
 
 
@@ -374,6 +366,7 @@ class CodeRule(NamedTuple):
 
 
 _CHECK_INPUT = "Correct the input; the service's words say what it misses."
+_TRY_LATER = "Wait, then try again."
 
 #: Effective code to meaning: the one table for refusals, costs and repeats.
 #: Source: docs.kie.ai (status codes of the market pages), with what recorded answers and
@@ -386,24 +379,21 @@ CODES: dict[int, CodeRule] = {
     403: CodeRule(AuthenticationError, "no", hint="Check what the key may do, and from where."),
     404: CodeRule(NotFoundError, "no", hint="Check base_url and upload_url."),
     405: CodeRule(ValidationError, "no", hint="Check base_url and upload_url."),
-    408: CodeRule(ServerError, "unknown", transient=True),
+    408: CodeRule(ServerError, "unknown", transient=True, hint=_TRY_LATER),
     413: CodeRule(ValidationError, "no", hint="Send less."),
     415: CodeRule(ValidationError, "no", hint=_CHECK_INPUT),
     422: CodeRule(ValidationError, "no", hint=_CHECK_INPUT),
-    429: CodeRule(
-        RateLimitError, "no", repeatable=True, transient=True, hint="Wait, then try again."
-    ),
+    429: CodeRule(RateLimitError, "no", repeatable=True, transient=True, hint=_TRY_LATER),
     433: CodeRule(KeyQuotaError, "no", hint="Raise the key's own quota in the account settings."),
-    455: CodeRule(MaintenanceError, "no", repeatable=True, transient=True, hint="Try again later."),
-    500: CodeRule(ServerError, "unknown", transient=True),
-    501: CodeRule(GenerationError, "unknown", transient=True),
+    455: CodeRule(MaintenanceError, "no", repeatable=True, transient=True, hint=_TRY_LATER),
+    500: CodeRule(ServerError, "unknown", transient=True, hint=_TRY_LATER),
+    501: CodeRule(GenerationError, "unknown", transient=True, hint=_TRY_LATER),
     505: CodeRule(FeatureDisabledError, "no", hint="Ask the service's support."),
 }
 
-_UNLISTED_SERVER = CodeRule(ServerError, "unknown", transient=True)
-_UNLISTED = CodeRule(ApiError, "unknown")
+_UNLISTED = CodeRule(ApiError, "unknown", hint="The code is in no table; ask the service.")
 
 
 def rule_for(code: int) -> CodeRule:
     """Return what an effective code means, also for codes that nobody documented."""
-    return CODES.get(code) or (_UNLISTED_SERVER if 500 <= code <= 599 else _UNLISTED)
+    return CODES.get(code) or (CODES[500] if 500 <= code <= 599 else _UNLISTED)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, SubmitUnknownError
 from .models import TaskRecord, UpscaleResult
 from .transfers import OnProgress
 
@@ -49,6 +49,9 @@ class Job:
     #: The caller's own name for the work.
     reference: str | None = None
     _client: JobClient | None = attrs.field(default=None, repr=False, eq=False)
+    #: True for a recovered submit of which nobody knows whether it made a task; its `task_id`
+    #: is empty.
+    unknown: bool = attrs.field(default=False, kw_only=True, repr=False)
 
     def __await__(self) -> Generator[Any, None, UpscaleResult]:
         return self._bound().wait_for_result(self).__await__()
@@ -87,6 +90,17 @@ class Job:
             self, path, on_progress=on_progress, overwrite=overwrite
         )
 
+    def must_be_known(self) -> None:
+        """Raise `SubmitUnknownError` when nobody knows whether there is a task."""
+        if self.unknown:
+            raise SubmitUnknownError(
+                f"Nobody knows whether the submit of {self.reference!r} made a task.",
+                reference=self.reference,
+                billed="unknown",
+                hint="Look for it in the account's task log: client.bind(reference, task_id) "
+                "binds it, submit(..., resubmit_unknown=True) risks paying twice.",
+            )
+
     def _bound(self) -> JobClient:
         if self._client is None:
             raise ConfigurationError(
@@ -97,4 +111,8 @@ class Job:
         return self._client
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.task_id, self.reference)
+        return _unpickled, (self.task_id, self.reference, self.unknown)
+
+
+def _unpickled(task_id: str, reference: str | None, unknown: bool) -> Job:
+    return Job(task_id, reference, unknown=unknown)

@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 import attrs
 
-from .errors import InvalidInputError, clean
+from .errors import InvalidInputError
+from .texts import clean, quoted
 
 __all__ = ["IMAGES", "KINDS", "VIDEOS", "Media", "check_bytes", "inspect", "kind_of"]
 
@@ -25,6 +26,12 @@ KINDS = {**VIDEOS, **IMAGES}
 #: How many of a file's first bytes tell its kind.
 HEAD = 4096
 
+#: Elements that are looked at on the way to a clip's length, and bytes of the one that tells it.
+_MAX_STEPS = 10_000
+_MAX_INFO = 1 << 16
+#: Lengths that no clip has, in seconds: a header that says more is broken.
+_LONGEST = 1e9
+
 # Top-level atoms with which a QuickTime file may begin when it has no `ftyp`.
 _OLD_QUICKTIME = {b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
 _AUDIO_BRANDS = {b"M4A ", b"M4B ", b"M4P "}
@@ -37,12 +44,13 @@ def kind_of(head: bytes) -> str | None:
     Returns:
         One of "mp4", "mov", "mkv", "webm", "avi", "jpeg", "png", "webp", "gif", "m4a", "heif".
     """
-    if head[4:8] == b"ftyp":
+    # An atom begins with its size: a text would be one of half a gigabyte and more.
+    if head[:1] < b" " and head[4:8] == b"ftyp":
         brand = head[8:12]
         if brand == b"qt  ":
             return "mov"
         return "m4a" if brand in _AUDIO_BRANDS else "heif" if brand in _IMAGE_BRANDS else "mp4"
-    if head[4:8] in _OLD_QUICKTIME:
+    if head[:1] < b" " and head[4:8] in _OLD_QUICKTIME:
         return "mov"
     if head.startswith(b"\x1a\x45\xdf\xa3"):
         return "webm" if b"webm" in head[:64] else "mkv"
@@ -88,8 +96,8 @@ def inspect(
         InvalidInputError: Missing, unreadable, no regular file, empty, too large or of a kind
             that the service does not take.
     """
-    place = Path(path)
-    shown = clean(str(path), 200)
+    place = Path(os.fsdecode(path))
+    shown = clean(place, 200) or quoted(str(place))
     try:
         status = place.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -105,7 +113,7 @@ def inspect(
         reason = error.strerror or type(error).__name__
         raise InvalidInputError(f"{shown} cannot be read: {reason}.") from None
     except ValueError:  # a NUL byte in the name
-        raise InvalidInputError(f"{shown!r} is no file name.") from None
+        raise InvalidInputError(f"{shown} is no file name.") from None
     return Media(path=place, kind=kind, mime_type=kinds[kind], size=status.st_size, seconds=seconds)
 
 
@@ -140,15 +148,16 @@ def _named(kind: str | None) -> str:
 def _seconds(file: BinaryIO, kind: str, size: int) -> float | None:
     """Return the length that a file's header gives; None for broken or silent headers."""
     try:
-        return _matroska_seconds(file) if kind == "mkv" else _mp4_seconds(file, size)
+        seconds = _matroska_seconds(file) if kind == "mkv" else _mp4_seconds(file, size)
     except (struct.error, IndexError, OverflowError):
         return None
+    return seconds if seconds is not None and 0 < seconds < _LONGEST else None
 
 
 def _mp4_seconds(file: BinaryIO, size: int) -> float | None:
     """Walk the atoms to moov/mvhd.  Source: ISO/IEC 14496-12, 8.2.2."""
     offset, end = 0, size
-    for _ in range(10_000):
+    for _ in range(_MAX_STEPS):
         if offset + 8 > end:
             return None
         file.seek(offset)
@@ -168,23 +177,30 @@ def _mp4_seconds(file: BinaryIO, size: int) -> float | None:
             form = ">16xIQ" if version == 1 else ">8xII"
             timescale, duration = struct.unpack(form, file.read(struct.calcsize(form)))
             unknown = (1 << (64 if version == 1 else 32)) - 1
-            if not timescale or not duration or duration == unknown:
-                return None  # fragmented files say nothing here
-            return float(duration) / float(timescale)
+            # Fragmented files say nothing here: their duration is 0.
+            return duration / timescale if timescale and duration != unknown else None
         else:
             offset += length
     return None
 
 
 def _matroska_seconds(file: BinaryIO) -> float | None:
-    """Read Segment/Info: TimestampScale x Duration.  Source: RFC 9559, 5.1.2."""
-    file.seek(0)
-    head = file.read(1 << 20)
-    at = head.find(b"\x15\x49\xa9\x66")
-    if at < 0:
-        return None
-    length, at = _vint(head, at + 4)
-    info = head[at : at + length]
+    """Walk to Segment/Info: TimestampScale x Duration.  Source: RFC 9559, 5.1.2."""
+    offset = 0
+    for _ in range(_MAX_STEPS):
+        file.seek(offset)
+        head = file.read(12)
+        identifier, at = _element_id(head, 0)
+        length, at = _vint(head, at)
+        if identifier == 0x1549A966:
+            file.seek(offset + at)
+            return _info_seconds(file.read(min(length, _MAX_INFO)))
+        # The Segment, which may be of unknown size, is walked through, everything else over.
+        offset += at if identifier == 0x18538067 else at + length
+    return None
+
+
+def _info_seconds(info: bytes) -> float | None:
     scale, duration, place = 1_000_000, None, 0
     while place < len(info):
         identifier, place = _element_id(info, place)
@@ -195,8 +211,7 @@ def _matroska_seconds(file: BinaryIO) -> float | None:
         elif identifier == 0x4489:
             (duration,) = struct.unpack(">f" if length == 4 else ">d", value)
         place += length
-    seconds = None if duration is None else duration * scale / 1e9
-    return seconds if seconds is not None and 0 < seconds < 1e9 else None
+    return None if duration is None else float(duration) * scale / 1e9
 
 
 def _element_id(data: bytes, at: int) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import attrs
 
 from .errors import InvalidInputError
-from .urls import check_url
+from .texts import quoted
+from .urls import check_url, shown
 
 __all__ = [
     "ImageUpscaleInput",
@@ -45,7 +46,7 @@ class UpscaleFactor(StrEnum):
             except ValueError:
                 pass
         raise InvalidInputError(
-            f"The upscale factor is {value!r:.40}; the service knows 1, 2 and 4."
+            f"The upscale factor is {quoted(value)}; the service knows 1, 2 and 4."
         )
 
 
@@ -53,8 +54,12 @@ def _factor(value: UpscaleFactor | int | str) -> UpscaleFactor:
     return UpscaleFactor.parse(value)
 
 
-def _url(instance: object, attribute: attrs.Attribute[str], value: object) -> None:
+def _check(instance: object, attribute: attrs.Attribute[str], value: object) -> None:
     check_url(value, attribute.name)
+
+
+def _shown(url: str) -> str:
+    return repr(shown(url))
 
 
 @attrs.frozen
@@ -80,7 +85,7 @@ class UpscaleInput(TaskInput):
     model: ClassVar[str] = "topaz/video-upscale"
 
     #: Where the service fetches the clip: https, mp4, mov or mkv.
-    video_url: str = attrs.field(validator=_url)
+    video_url: str = attrs.field(validator=_check, repr=_shown)
     #: Always sent: the server fills in no default of its own.
     factor: UpscaleFactor = attrs.field(default=UpscaleFactor.X2, converter=_factor)
 
@@ -96,7 +101,7 @@ class ImageUpscaleInput(TaskInput):
     model: ClassVar[str] = "topaz/image-upscale"
 
     #: Where the service fetches the image: https.
-    image_url: str = attrs.field(validator=_url)
+    image_url: str = attrs.field(validator=_check, repr=_shown)
     factor: UpscaleFactor = attrs.field(default=UpscaleFactor.X2, converter=_factor)
 
 
@@ -186,7 +191,8 @@ class TaskRecord:
         """Seconds from creation to completion by the service's clock, or None."""
         if self.created_at is None or self.completed_at is None:
             return None
-        return (self.completed_at - self.created_at).total_seconds()
+        seconds = (self.completed_at - self.created_at).total_seconds()
+        return seconds if seconds >= 0 else None
 
 
 @attrs.frozen

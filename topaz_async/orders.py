@@ -6,22 +6,29 @@ import hashlib
 import json
 import os
 import re
+import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
 
-from .errors import InvalidInputError, clean
+from .durations import check_timeout
+from .errors import InvalidInputError
 from .media import Media, inspect
 from .models import TaskInput, UpscaleFactor, UpscaleInput
 from .ports import Intent
+from .texts import clean
 from .urls import check_url, without_query
 
-__all__ = ["Order", "Video", "is_url", "make_order"]
+__all__ = ["NONCE", "Order", "Video", "described", "is_url", "make_order"]
 
 #: An https URL, a path, or an input of any model.
 Video = str | os.PathLike[str] | TaskInput
+
+#: The name of the nonce in a callback URL's query.
+NONCE = "topaz_nonce"
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 
@@ -48,21 +55,27 @@ class Order:
     #: Known as soon as the service has answered.
     task_id: str | None = None
 
+    @property
+    def may_have_bought(self) -> bool:
+        """Whether this very order made a task, or may have."""
+        return self.sent or self.task_id is not None
+
     def uploaded_to(self, url: str) -> None:
         """The local file lies at this URL now."""
         self.input = UpscaleInput(url, self.factor)
-        self.intent = attrs.evolve(self.intent, input=_described(self.input))
+        self.intent = attrs.evolve(self.intent, input=described(attrs.asdict(self.input)))
 
 
 def is_url(text: str) -> bool:
     """Tell a URL of any scheme from a path."""
-    return bool(_SCHEME.match(text))
+    return bool(_SCHEME.match(text.lstrip()))
 
 
 def make_order(
     video: Video,
     *,
     factor: UpscaleFactor | int | str = 2,
+    callback_url: str | None = None,
     reference: str | None = None,
     seconds: float | None = None,
     fingerprint: str | None = None,
@@ -76,15 +89,22 @@ def make_order(
         InvalidInputError: It cannot be upscaled.
     """
     wanted = UpscaleFactor.parse(factor)
-    if reference is not None and (
-        not isinstance(reference, str) or not reference.strip() or len(reference) > 500
-    ):
-        raise InvalidInputError("A reference is a text of 1 to 500 characters.")
+    for word, what in ((reference, "reference"), (fingerprint, "fingerprint")):
+        if word is not None and not _can_be_kept(word):
+            raise InvalidInputError(f"A {what} is a text of 1 to 500 characters.")
+    seconds = check_timeout(seconds, "seconds")
+    nonce = None
+    if callback_url is not None:
+        check_url(callback_url, "callback_url")
+        nonce = secrets.token_urlsafe(16)
+        callback_url = _with_nonce(callback_url, nonce)
     task_input: TaskInput | None = None
     found: Media | None = None
     content = None
     if isinstance(video, TaskInput):
         task_input = video
+        if not isinstance(getattr(video, "model", None), str):
+            raise InvalidInputError(f"{type(video).__name__} names no model.")
         own = getattr(video, "factor", wanted)
         if wanted != own and wanted is not UpscaleFactor.X2:
             raise InvalidInputError(
@@ -104,16 +124,17 @@ def make_order(
             f"A video is an https URL, a path or an input, not {type(video).__name__}."
         )
     model = UpscaleInput.model if task_input is None else task_input.model
-    described = {"factor": str(wanted)} if task_input is None else _described(task_input)
+    values = described({"factor": wanted} if task_input is None else attrs.asdict(task_input))
     intent = Intent(
         reference=reference,
-        fingerprint=fingerprint or _fingerprint(model, described, content),
+        fingerprint=fingerprint or _fingerprint(model, values, content),
         model=model,
         factor=str(wanted),
-        input=described,
+        input=values,
         seconds=seconds,
         size=None if found is None else found.size,
         content_hash=content,
+        nonce=nonce,
     )
     return Order(
         input=task_input,
@@ -121,27 +142,32 @@ def make_order(
         factor=wanted,
         title=_title(video, found),
         intent=intent,
+        callback_url=callback_url,
     )
+
+
+def _can_be_kept(word: object) -> bool:
+    if not isinstance(word, str) or not word.strip() or len(word) > 500:
+        return False
+    return word == word.encode(errors="ignore").decode()  # no journal takes half a letter
 
 
 def _title(video: Video, found: Media | None) -> str:
     if found is not None:
         return found.path.stem
-    url = video if isinstance(video, str) else getattr(video, "video_url", "")
+    values = attrs.asdict(video).values() if isinstance(video, TaskInput) else [video]
+    url = next((text for text in values if isinstance(text, str) and is_url(text)), "")
     return Path(urlsplit(url).path).stem or "video"
 
 
-def _described(task_input: TaskInput) -> dict[str, Any]:
-    """Return an input as journals may keep it: signed links lose their signature."""
-    values = attrs.asdict(task_input)
-    return {
-        name: without_query(value) if isinstance(value, str) and is_url(value) else value
-        for name, value in values.items()
-    }
+def described(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return an input as journals keep it: signed links lose their signature."""
+    texts = {name: str(value) for name, value in values.items() if value is not None}
+    return {name: without_query(text) if is_url(text) else text for name, text in texts.items()}
 
 
-def _fingerprint(model: str, described: dict[str, Any], content: str | None) -> str:
-    words = json.dumps([model, described, content], sort_keys=True, default=str)
+def _fingerprint(model: str, values: dict[str, str], content: str | None) -> str:
+    words = json.dumps([model, values, content], sort_keys=True)
     return hashlib.sha256(words.encode()).hexdigest()
 
 
@@ -154,7 +180,8 @@ def _sha256(path: Path) -> str:
         raise InvalidInputError(f"{clean(str(path), 200)} cannot be read: {reason}.") from None
 
 
-def check_callback_url(url: str | None) -> None:
-    """Raise unless the service may be told to call this URL."""
-    if url is not None:
-        check_url(url, "callback_url")
+def _with_nonce(callback_url: str, nonce: str) -> str:
+    """Return the URL with an opaque word that only the service and the journal know."""
+    parts = urlsplit(callback_url)
+    query = f"{parts.query}&" if parts.query else ""
+    return parts._replace(query=f"{query}{NONCE}={nonce}").geturl()

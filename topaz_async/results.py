@@ -6,6 +6,7 @@ import re
 
 from .errors import Billed, ResultError, TaskFailedError
 from .models import TaskRecord, UpscaleResult
+from .texts import clean
 
 __all__ = ["settle"]
 
@@ -35,7 +36,7 @@ def settle(record: TaskRecord, reference: str | None = None) -> UpscaleResult:
         raise _failed(record, reference)
     if not record.result_urls:
         error = ResultError(
-            f"Task {record.task_id} succeeded and names no usable link.",
+            f"Task {clean(record.task_id, 80)} succeeded and names no usable link.",
             task_id=record.task_id,
             reference=reference,
             billed="yes",
@@ -50,21 +51,29 @@ def settle(record: TaskRecord, reference: str | None = None) -> UpscaleResult:
 
 def _failed(record: TaskRecord, reference: str | None) -> TaskFailedError:
     words = record.fail_message or "the service gave no reason"
-    code = f" (fail code {record.fail_code})" if record.fail_code else ""
+    code = f" with code {record.fail_code}" if record.fail_code else ""
     billed: Billed = "unknown"
-    if record.credits_consumed is not None:
-        billed = "yes" if record.credits_consumed > 0 else "no"
-    passing = bool(_PASSING.search(words)) and not _FOR_GOOD.search(words)
+    if record.credits_consumed is not None and record.credits_consumed >= 0:
+        billed = "yes" if record.credits_consumed else "no"
+    hint, passing = "This task will not change any more; a new submit makes a new one.", False
+    if _FOR_GOOD.search(words):
+        hint = "Change the input first: a new task of this one would fail as well."
+    elif _PASSING.search(words):
+        hint, passing = "A new submit makes a new task, which may well succeed.", True
     error = TaskFailedError(
-        f"Task {record.task_id} failed: {words}{code}.",
-        code=int(record.fail_code) if record.fail_code and record.fail_code.isdecimal() else None,
+        f"Task {clean(record.task_id, 80)} failed{code}: {words}",
+        code=_number(record.fail_code),
         task_id=record.task_id,
         reference=reference,
-        retryable=passing,
+        retryable=passing and billed != "yes",
         billed=billed,
-        hint="A new submit makes a new task." if passing else "Change the input first.",
+        hint=hint,
     )
     error.fail_code = record.fail_code
     error.fail_message = record.fail_message
     error.record = record
     return error
+
+
+def _number(fail_code: str | None) -> int | None:
+    return int(fail_code) if fail_code and re.fullmatch(r"[0-9]{1,9}", fail_code) else None

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed leaves it out
 
 import aiohttp
+import attrs
 
 from .errors import ConfigurationError
+from .texts import clean
 
-__all__ = ["USER_AGENT", "make_session", "proxies"]
+__all__ = ["USER_AGENT", "Contact", "make_session", "proxies"]
 
 try:
     _VERSION = version("topaz-async")
@@ -50,10 +52,15 @@ def proxies(proxy: str | None, environment: Mapping[str, str] | None = None) -> 
     chosen = proxy or found.get("https") or found.get("all")
     if not chosen:
         return lambda url: None
-    parts = urlsplit(chosen if "://" in chosen else f"http://{chosen}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(chosen if "://" in chosen else f"http://{chosen}")
+        usable = bool(parts.hostname) and parts.port != 0
+    except (TypeError, ValueError):  # no text, half an IPv6 address, a port that is no number
+        parts, usable = urlsplit(""), False
+    if parts.scheme not in ("http", "https") or not usable:
         raise ConfigurationError(
-            f"The proxy is {parts.scheme or 'nothing'}://…; only http:// and https:// are known.",
+            f"The proxy is {clean(parts.scheme, 20) or 'nothing'}://…; it must be http://host:port "
+            "or https://host:port.",
             hint="Unset ALL_PROXY or HTTPS_PROXY, or pass proxy='http://host:port'.",
         )
 
@@ -68,10 +75,41 @@ def proxies(proxy: str | None, environment: Mapping[str, str] | None = None) -> 
     return proxy_for
 
 
-async def _on_connected(_: aiohttp.ClientSession, context: Any, __: object) -> None:
-    progress = getattr(context, "trace_request_ctx", None)
-    if progress is not None:
-        progress.connected = True
+@attrs.define
+class Contact:
+    """What one request has met: hand it in as `trace_request_ctx`, `once` as a middleware."""
+
+    #: A connection was there: from now on the other side may have seen the request.
+    connected: bool = False
+    #: It was one that had been kept: the other side may have dropped it in the meantime.
+    kept: bool = False
+
+    async def once(
+        self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Send a request once.
+
+        By itself aiohttp sends every GET twice when its connection breaks, over a new
+        connection too. Only over a kept one there is a reason to.
+        """
+        try:
+            return await send(request)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            if self.kept:
+                raise
+            raise aiohttp.ClientConnectionError("the connection broke") from error
+
+
+async def _on_made(_: aiohttp.ClientSession, context: Any, __: object) -> None:
+    contact = context.trace_request_ctx
+    contact.connected, contact.kept = True, False
+
+
+async def _on_kept(_: aiohttp.ClientSession, context: Any, __: object) -> None:
+    contact = context.trace_request_ctx
+    contact.connected, contact.kept = True, True
 
 
 def make_session(
@@ -85,15 +123,15 @@ def make_session(
 ) -> aiohttp.ClientSession:
     """Return a session that keeps no cookies, reads no environment and names itself.
 
-    It tells each request's `trace_request_ctx` when a connection was there (`connected`).
+    Each of its requests needs a `Contact`.
     """
     options: dict[str, Any] = {"force_close": True} if fresh else {"keepalive_timeout": _KEEP_ALIVE}
     connector = aiohttp.TCPConnector(
         limit=limit, ssl=ssl, local_addr=local_addr, **options, **connector_options
     )
     trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(_on_connected)
-    trace.on_connection_reuseconn.append(_on_connected)
+    trace.on_connection_create_end.append(_on_made)
+    trace.on_connection_reuseconn.append(_on_kept)
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),

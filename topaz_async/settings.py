@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import attrs
 
 from .errors import ConfigurationError
+from .texts import quoted
 
-__all__ = ["PollPolicy", "Quotas", "RetryPolicy", "Timeouts"]
+__all__ = ["PRICES", "Budget", "PollPolicy", "Quotas", "RetryPolicy", "Timeouts"]
 
 
 def _number(low: float, *, above: bool = False, whole: bool = False, optional: bool = False) -> Any:
@@ -23,13 +25,22 @@ def _number(low: float, *, above: bool = False, whole: bool = False, optional: b
         kinds = int if whole else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds):
             raise ConfigurationError(
-                f"{name} must be a {'whole ' if whole else ''}number, not {value!r:.40}."
+                f"{name} must be a {'whole ' if whole else ''}number, not {quoted(value)}."
             )
-        if not math.isfinite(value) or value < low or (above and value == low):
+        if not _is_finite(value) or value < low or (above and value == low):
             word = "above" if above else "at least"
-            raise ConfigurationError(f"{name} is {value!r:.40}; it must be {word} {low:g}.")
+            raise ConfigurationError(
+                f"{name} is {quoted(value)}; it must be finite and {word} {low:g}."
+            )
 
     return check
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
 
 
 def _below_one(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
@@ -37,18 +48,18 @@ def _below_one(instance: object, attribute: attrs.Attribute[Any], value: float) 
         raise ConfigurationError(f"PollPolicy.jitter is {value!r}; it must be below 1.")
 
 
-def _as_tuple(pairs: Iterable[Iterable[float]]) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(pair) for pair in pairs)
-
-
-def _pairs(
-    instance: object, attribute: attrs.Attribute[Any], value: tuple[tuple[float, ...], ...]
-) -> None:
-    for pair in value:
-        if len(pair) != 2 or not (pair[0] > 0 and 0 < pair[1] < math.inf):
-            raise ConfigurationError(
-                "PollPolicy.steps holds pairs (until, pause) of seconds above 0."
-            )
+def _steps(pairs: Iterable[Iterable[float]]) -> tuple[tuple[float, float], ...]:
+    try:
+        steps = tuple((until + 0.0, pause + 0.0) for until, pause in pairs)
+        good = all(until > 0 and 0 < pause < math.inf for until, pause in steps)
+    except (TypeError, ValueError, OverflowError):  # no pairs, or not of numbers
+        steps, good = (), False
+    if not good or any(later[0] <= former[0] for former, later in pairwise(steps)):
+        raise ConfigurationError(
+            f"PollPolicy.steps is {quoted(pairs, 80)}; it must hold pairs (until, pause) of "
+            "seconds above 0, the first numbers rising."
+        )
+    return steps
 
 
 def _seconds(default: float) -> Any:
@@ -112,9 +123,7 @@ class PollPolicy:
     jitter: float = attrs.field(default=0.1, validator=[_number(0), _below_one])
     #: Pairs (until, pause): up to so many seconds after the first look the pause is this long;
     #: the last pair holds for ever.  Empty for the growing pauses.
-    steps: tuple[tuple[float, ...], ...] = attrs.field(
-        default=(), converter=_as_tuple, validator=_pairs
-    )
+    steps: tuple[tuple[float, float], ...] = attrs.field(default=(), converter=_steps)
     #: Seconds without any successful poll of the whole client, and failures in a row of one
     #: task, that end the wait for it; both must be reached.
     outage: float = _seconds(120.0)
@@ -161,3 +170,36 @@ class Quotas:
     downloads: int = attrs.field(default=4, validator=_number(1, whole=True))
     #: Largest result, in bytes.
     max_download_bytes: int = attrs.field(default=16 * 1024**3, validator=_number(1, whole=True))
+
+
+#: Published prices, in credits: for each second of a video, for each image.  Estimates only;
+#: what a task really cost is in its record.  An image costs 10 to 40 by the size of its result,
+#: and the most is assumed.
+#: Source: the service's model catalog and price lists, read 2026-11-22.
+PRICES: Mapping[str, Mapping[str, float]] = {
+    "topaz/video-upscale": {"1": 8.0, "2": 8.0, "4": 14.0},
+    "topaz/image-upscale": {"1": 40.0, "2": 40.0, "4": 40.0},
+}
+
+
+@attrs.frozen(kw_only=True)
+class Budget:
+    """What one client may spend over its whole life; None sets no bound.
+
+    A submit that would break a bound is refused before it is sent.
+    """
+
+    #: Tasks.
+    max_tasks: int | None = attrs.field(
+        default=None, validator=_number(0, whole=True, optional=True)
+    )
+    #: Credits, estimated: the clip's seconds, rounded up, times the published price.  A clip
+    #: whose length nobody knows is refused.
+    max_credits: float | None = attrs.field(default=None, validator=_number(0, optional=True))
+    #: Credits that must be left in the account after the estimated cost; asked before each
+    #: submit.
+    min_balance: float | None = attrs.field(default=None, validator=_number(0, optional=True))
+    #: Model to factor to price; credits a second for videos, credits each for images.
+    prices: Mapping[str, Mapping[str, float]] = attrs.field(
+        factory=lambda: PRICES, repr=False, hash=False
+    )

@@ -20,7 +20,7 @@ from .errors import (
 )
 from .models import TaskState
 from .orders import Order
-from .ports import Answer, Claim, Entry, Journal, Limiter, Request
+from .ports import Answer, Claim, Entry, Intent, Journal, Limiter, Request
 from .retries import RetryTokens, asked_pause, pauses
 from .settings import RetryPolicy
 from .wire import Made, Refused, Unknown, Wire
@@ -45,7 +45,7 @@ class Submitter:
         window: The quota's window in seconds: the least pause after a 429.
         retry: Attempts and pauses, for what bought nothing for certain.
         tokens: The client's retry tokens.
-        journal: Where intents and ids are kept; None keeps nothing.
+        journal_of: Returns where an intent and its id are kept; None keeps nothing.
         on_made: Called with each task id as soon as it is known.
     """
 
@@ -58,7 +58,7 @@ class Submitter:
         window: float,
         retry: RetryPolicy,
         tokens: RetryTokens,
-        journal: Journal | None = None,
+        journal_of: Callable[[Intent], Journal | None] = lambda intent: None,
         on_made: Callable[[str], None] = lambda task_id: None,
     ) -> None:
         self._exchange = exchange
@@ -67,7 +67,7 @@ class Submitter:
         self._window = window
         self._retry = retry
         self._tokens = tokens
-        self._journal = journal
+        self._journal_of = journal_of
         self._on_made = on_made
         self._exchanges: set[asyncio.Task[Any]] = set()
 
@@ -121,9 +121,10 @@ class Submitter:
         Raises:
             ReferenceConflictError: The reference stands for other work.
         """
-        if self._journal is None or order.intent.reference is None:
+        journal = self._journal_of(order.intent)
+        if journal is None or order.intent.reference is None:
             return None
-        entry = await self._journal.find(order.intent.reference)
+        entry = await journal.find(order.intent.reference)
         if entry is None or entry.submit not in ("made", "unknown"):
             return None
         if entry.intent.fingerprint != order.intent.fingerprint:
@@ -138,6 +139,9 @@ class Submitter:
     async def _settle(self, claim: Claim, order: Order) -> str | None:
         """Return the task of a reference that is taken; None when it has become free."""
         entry: Entry | None = claim.entry
+        journal, reference = self._journal_of(order.intent), order.intent.reference
+        assert journal is not None
+        assert reference is not None
         if claim.verdict == "conflict":
             raise self._conflict(claim.entry)
         pause, waited = 0.02, 0.0
@@ -147,7 +151,7 @@ class Submitter:
             await asyncio.sleep(pause)
             waited += pause
             pause = min(1.0, pause * 1.5)
-            entry = await self._journal.find(entry.intent.reference or "")  # type: ignore[union-attr]  # claims come from a journal
+            entry = await journal.find(reference)
         if entry is None or entry.submit == "refused":
             return None
         if entry.submit == "unknown":
@@ -213,8 +217,9 @@ class Submitter:
 
     async def _write_send_write(self, order: Order) -> Made | Refused | Unknown | Claim:
         entry: Entry | None = None
-        if self._journal is not None:
-            claim = await self._journal.claim(
+        journal = self._journal_of(order.intent)
+        if journal is not None:
+            claim = await journal.claim(
                 order.intent,
                 resubmit_unknown=order.resubmit_unknown,
                 resubmit_failed=order.resubmit_failed,
@@ -226,11 +231,20 @@ class Submitter:
         if order.abandoned:
             outcome = Refused(TopazError("The caller left before the request was sent."))
         else:
-            outcome = await self._send(order)
+            try:
+                outcome = await self._send(order)
+            except BaseException:
+                # Cut off, by aclose() or with the loop.  A journal that lives on would wait for
+                # an answer that nobody can write down any more.
+                if journal is not None and entry is not None:
+                    cut = SubmitUnknownError("It was cut off before an answer came.")
+                    await self._remember(journal, entry, Unknown(cut))
+                raise
         if isinstance(outcome, Made):
             order.task_id = outcome.task_id
             self._on_made(outcome.task_id)
-        await self._remember(entry, outcome)
+        if journal is not None and entry is not None:
+            await self._remember(journal, entry, outcome)
         return outcome
 
     async def _send(self, order: Order) -> Made | Refused | Unknown:
@@ -260,17 +274,20 @@ class Submitter:
             outcome = Unknown(unknown)
         return outcome
 
-    async def _remember(self, entry: Entry | None, outcome: Made | Refused | Unknown) -> None:
+    async def _remember(
+        self, journal: Journal, entry: Entry, outcome: Made | Refused | Unknown
+    ) -> None:
         """Write the outcome down; a journal that fails now must not cost the caller the id."""
-        if self._journal is None or entry is None:
-            return
         try:
             if isinstance(outcome, Made):
-                await self._journal.bind(entry.id, outcome.task_id)
+                await journal.bind(entry.id, outcome.task_id)
             elif isinstance(outcome, Refused):
-                await self._journal.refuse(entry.id, outcome.error.code, outcome.error.message)
+                await journal.refuse(entry.id, outcome.error.code, outcome.error.message)
             else:
-                await self._journal.lose(entry.id, outcome.error.code, outcome.error.message)
+                words, doubtful = outcome.error.message, outcome.error.task_id
+                if doubtful is not None:  # an id in a place that leaves a doubt is kept as words
+                    words = f"The answer named task {doubtful}. {words}"
+                await journal.lose(entry.id, outcome.error.code, words)
         except JournalError as error:
             what = f"task {outcome.task_id}" if isinstance(outcome, Made) else "the outcome"
             _log.warning("The journal could not be written; note %s yourself: %s", what, error)

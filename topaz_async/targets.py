@@ -8,7 +8,8 @@ from typing import Self
 
 import attrs
 
-from .errors import TopazError, clean
+from .errors import TopazError
+from .texts import clean, quoted
 from .transfers import safe_name
 
 __all__ = ["Target"]
@@ -32,13 +33,19 @@ class Target:
         Raises:
             TopazError: `error`, in words, when it may not.
         """
-        text = os.fspath(path)
-        if not isinstance(text, str) or not text or "\0" in text:
-            raise error(f"{clean(repr(path), 80)} is no path to write to.")
-        place = Path(text)
-        is_folder = place.is_dir() or text.endswith(("/", os.sep))
-        target = cls(place, None) if is_folder else cls(place.parent, place.name)
-        target.check(overwrite=overwrite, error=error)
+        try:
+            text = os.fspath(path)
+            place = Path(text)
+            is_folder = place.is_dir() or text.endswith(("/", os.sep))
+            target = cls(place, None) if is_folder else cls(place.parent, place.name)
+            if not text or "\0" in text or target.name == "..":
+                raise ValueError("no name")
+            target.check(overwrite=overwrite, error=error)
+        except OSError as failure:
+            reason = failure.strerror or type(failure).__name__
+            raise error(f"{clean(path, 200)} cannot be written: {reason}.") from None
+        except (TypeError, ValueError):  # no path at all, or letters that no file system takes
+            raise error(f"{quoted(path, 80)} is no path to write to.") from None
         return target
 
     def check(self, *, overwrite: bool, error: type[TopazError]) -> None:

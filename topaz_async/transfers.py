@@ -8,11 +8,16 @@ import re
 from collections.abc import Callable
 from urllib.parse import unquote
 
-from .errors import clean
+from .texts import clean
 
 __all__ = ["OnProgress", "Progress", "safe_name"]
 
 _log = logging.getLogger("topaz_async")
+
+#: Bytes; with room for a number and a temporary ending within the usual 255.
+_LONGEST_NAME = 120
+#: Names that stand for devices on Windows, whatever their ending.
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 #: Called with (bytes done, bytes in all or None), at most 20 times a second and at the end.
 OnProgress = Callable[[int, "int | None"], object]
@@ -43,8 +48,8 @@ class Progress:
 
 def safe_name(name: str, default: str = "video.mp4") -> str:
     """Return a file name without folders, controls or letters that any system minds."""
-    last = re.split(r"[/\\]", unquote(name))[-1]
-    kept = re.sub(r"[^\w.\- ]+", "_", clean(last, 200)).strip(" .-")
-    while len(kept.encode()) > 120:
-        kept = kept[1:]
-    return kept or default
+    last = re.split(r"[/\\]", unquote(name))[-1][-_LONGEST_NAME:]
+    kept = re.sub(r"[^\w.\- ]+", "_", clean(last))
+    # The end stays: it tells the kind.
+    kept = kept.encode()[-_LONGEST_NAME:].decode(errors="ignore").strip(" .-")
+    return f"_{kept}" if _DEVICE.fullmatch(kept) else kept or default

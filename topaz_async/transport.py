@@ -6,9 +6,8 @@ import asyncio
 import logging
 import ssl as ssl_module
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +16,7 @@ import attrs
 from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
-from .envelope import Redact
+from .envelope import Redact, open_envelope
 from .errors import (
     ClientClosedError,
     ConfigurationError,
@@ -30,7 +29,7 @@ from .errors import (
 )
 from .ports import Answer, FilePart, Repeat, Request
 from .retries import RetryTokens, asked_pause, pauses
-from .sessions import ProxyFor, make_session
+from .sessions import Contact, ProxyFor, make_session
 from .settings import RetryPolicy
 
 __all__ = ["Origins", "Transport"]
@@ -61,22 +60,59 @@ def _origin(url: str) -> tuple[str, str, int | None]:
     return parts.scheme, parts.hostname or "", parts.port
 
 
+@attrs.define
+class _Progress(Contact):
+    """How far one exchange has come."""
+
+    #: What failed on this side: the session would only say that something broke off.
+    failure: TopazError | None = None
+    response: aiohttp.ClientResponse | None = None
+    body: bytearray = attrs.field(factory=bytearray)
+
+    def answer(self) -> Answer | None:
+        """Return what has been received, or None when that is no answer yet."""
+        if self.response is None:
+            return None
+        return Answer(
+            status=self.response.status,
+            headers={name.lower(): value for name, value in self.response.headers.items()},
+            body=bytes(self.body),
+            received_at=datetime.now(UTC),
+        )
+
+
 class _Body(aiohttp.payload.AsyncIterablePayload):
     """A streamed file whose size is known, so that the form gets a Content-Length."""
 
-    def __init__(self, part: FilePart, stall: float) -> None:
+    def __init__(self, part: FilePart, stall: float, progress: _Progress) -> None:
         super().__init__(part.open(), content_type=part.content_type)
         self._part = part
         self._stall = stall
+        self._progress = progress
 
     @property
     def size(self) -> int | None:
         return self._part.size
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        async for chunk in self._value:
+        try:
+            async for chunk in self._value:
+                await self._pass_on(writer, chunk)
+        except TopazError as error:
+            self._progress.failure = error
+            raise
+        finally:
+            if isinstance(self._value, AsyncGenerator):  # do not leave it to the loop's end
+                await self._value.aclose()
+
+    async def _pass_on(self, writer: AbstractStreamWriter, chunk: bytes) -> None:
+        try:
             async with asyncio.timeout(self._stall):
                 await writer.write(chunk)
+        except TimeoutError:
+            raise RequestTimeoutError(
+                f"The service took nothing of the upload for {self._stall:g} s.", retryable=True
+            ) from None
 
 
 class Transport:
@@ -180,15 +216,23 @@ class Transport:
             TransportError: The connection broke.
         """
         async with self._gate:
-            progress = SimpleNamespace(connected=False)
+            progress = _Progress()
             began = time.monotonic()
             try:
                 async with asyncio.timeout(request.timeout):
-                    answer = await self._send(request, progress)
-            except TopazError:
-                raise
-            except (aiohttp.ClientError, OSError, ValueError) as error:
-                raise self._translate(request, error, progress.connected) from None
+                    await self._send(request, progress)
+            except Exception as error:  # whatever a broken peer makes the session raise
+                progress.failure = progress.failure or self._translate(request, error, progress)
+            answer, failure = progress.answer(), progress.failure
+            # A JSON object that parses has come whole, wherever the connection broke after it,
+            # and the task id in it may be paid for.
+            if failure is not None and (
+                answer is None or not open_envelope(answer.status, answer.body).is_object
+            ):
+                # Raised out here, so that neither a foreign error nor a frame that knows the
+                # key hangs on it: aiohttp's errors print the request's headers.
+                raise failure
+            assert answer is not None
             _log.debug(
                 "%s answered HTTP %d in %.3f s",
                 request.name, answer.status, time.monotonic() - began,
@@ -196,7 +240,7 @@ class Transport:
             )  # fmt: skip
             return answer
 
-    async def _send(self, request: Request, progress: SimpleNamespace) -> Answer:
+    async def _send(self, request: Request, progress: _Progress) -> None:
         if request.url not in self._origins:
             raise ConfigurationError(f"{request.name} would go to an origin that was not set up.")
         headers = {"Authorization": f"Bearer {self._key}"}
@@ -207,7 +251,7 @@ class Transport:
             data = aiohttp.FormData(dict(request.fields), default_to_multipart=True)
             data.add_field(
                 request.file.field,
-                _Body(request.file, self._stall_timeout),
+                _Body(request.file, self._stall_timeout, progress),
                 filename=request.file.name,
                 content_type=request.file.content_type,
             )
@@ -221,35 +265,29 @@ class Transport:
             allow_redirects=False,
             proxy=self._proxy_for(request.url),
             trace_request_ctx=progress,
+            middlewares=(progress.once,),
         ) as response:
-            return Answer(
-                status=response.status,
-                headers={name.lower(): value for name, value in response.headers.items()},
-                body=await self._read(request, response),
-                received_at=datetime.now(UTC),
-            )
+            progress.response = response
+            async for chunk in response.content.iter_any():
+                progress.body += chunk
+                if len(progress.body) > _MAX_ANSWER:
+                    progress.failure = ResponseError(
+                        f"The answer to {request.name} is larger than {_MAX_ANSWER} bytes.",
+                        code=response.status,
+                        billed="unknown",
+                    )
+                    return
 
-    async def _read(self, request: Request, response: aiohttp.ClientResponse) -> bytes:
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > _MAX_ANSWER:
-                response.close()
-                raise ResponseError(
-                    f"The answer to {request.name} is larger than {_MAX_ANSWER} bytes.",
-                    code=response.status,
-                    billed="unknown",
-                )
-        return bytes(body)
+    def _translate(self, request: Request, error: Exception, progress: _Progress) -> TopazError:
+        """Return our error for a foreign one; nothing of it is kept but the system's words.
 
-    def _translate(self, request: Request, error: Exception, connected: bool) -> TransportError:
-        """Return our error for a foreign one; only its words are kept, never the object.
-
-        aiohttp's errors print the request's headers, and the key with them.
+        aiohttp's own words name URLs and proxies, with the credentials in them.
         """
-        words = clean(self._redact(str(error)), 200) or type(error).__name__
+        if isinstance(error, TopazError):
+            return error
+        words = clean(self._redact(_words(error)), 200)
         host = urlsplit(request.url).netloc
-        if not connected:
+        if not progress.connected:
             kind = "in time" if isinstance(error, TimeoutError) else f"({words})"
             return ConnectError(
                 f"No connection to {host} could be made {kind}; {request.name} was not sent.",
@@ -288,3 +326,11 @@ class Transport:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+
+def _words(error: Exception) -> str:
+    cause: Any = error.__cause__ or error
+    cause = getattr(cause, "certificate_error", None) or getattr(cause, "os_error", None) or cause
+    if words := getattr(cause, "strerror", None):
+        return str(words)
+    return f"{type(cause).__name__} {getattr(cause, 'status', '')}".rstrip()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import SplitResult, urlsplit
 
 from .errors import InvalidInputError, TopazError, clean
 
-__all__ = ["check_url", "is_loopback", "without_query"]
+__all__ = ["check_url", "is_loopback", "shown", "without_query"]
 
 #: Longer URLs are refused, in characters; no proxy or server on the way promises more.
 MAX_URL = 8192
 
 _HTTPS_ONLY = "Use https; plain http is for loopback only."
+
+# A name, in any script, or a literal address; what else a parser lets through is read in
+# another way by the next one.
+_HOST = re.compile(r"[\w.:-]*\w[\w.:-]*")
 
 
 def is_loopback(host: str | None) -> bool:
@@ -22,9 +27,10 @@ def is_loopback(host: str | None) -> bool:
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return False
+    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
 
 
 def check_url(
@@ -56,11 +62,8 @@ def check_url(
     if parts.username is not None or parts.password is not None:
         raise error(f"{what} holds a user name or password.", hint="Take them out of the URL.")
     if parts.scheme not in ("http", "https"):
-        raise error(
-            f"{what} must begin with https://, not {clean(parts.scheme, 20) or 'nothing'!r}.",
-            hint=_HTTPS_ONLY,
-        )
-    if not host:
+        raise error(f"{what} must begin with https://: {shown(url)!r}.", hint=_HTTPS_ONLY)
+    if not host or not _HOST.fullmatch(host):
         raise error(f"{what} names no host: {shown(url)!r}.")
     if parts.scheme == "http" and not is_loopback(host):
         raise error(f"{what} is plain http to {clean(host, 80)}.", hint=_HTTPS_ONLY)
@@ -69,9 +72,9 @@ def check_url(
 
 def without_query(url: str) -> str:
     """Return the URL without query and fragment: signed links differ in nothing else."""
-    return urlsplit(url)._replace(query="", fragment="").geturl()
+    return url.split("#", 1)[0].split("?", 1)[0]
 
 
 def shown(url: str) -> str:
-    """Return a URL as an error or log line may show it: queries can hold secrets."""
-    return clean(url.split("?", 1)[0].split("#", 1)[0], 120)
+    """Return a URL as an error or log line may show it, without what can be secret."""
+    return clean(re.sub(r"//[^/]*@", "//", without_query(url)), 120)

@@ -1,0 +1,331 @@
+"""One reference, one task: in one client, in several, and after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from topaz_async import (
+    Budget,
+    BudgetError,
+    ConfigurationError,
+    InsufficientCreditsError,
+    InvalidInputError,
+    JournalError,
+    ReferenceConflictError,
+    SqliteJournal,
+    SubmitUnknownError,
+    TaskFailedError,
+    TopazClient,
+)
+from topaz_async.sandbox import Fault, Sandbox
+
+from .conftest import client_of
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
+    """A journal on disk."""
+    kept = SqliteJournal(tmp_path / "jobs.sqlite")
+    yield kept
+    await kept.aclose()
+
+
+@pytest.fixture
+async def keeper(sandbox: Sandbox, journal: SqliteJournal) -> AsyncIterator[TopazClient]:
+    """A client that keeps a journal."""
+    async with client_of(sandbox, journal=journal) as client:
+        yield client
+
+
+async def test_the_same_reference_twice_is_one_task(
+    keeper: TopazClient, sandbox: Sandbox, clip: Path
+) -> None:
+    """A second submit of the same work returns the first one's job, pending or done."""
+    first = await keeper.submit(clip, reference="order-17")
+    again = await keeper.submit(clip, reference="order-17")
+    await first
+    done = await keeper.submit(clip, reference="order-17")
+    assert first == again == done
+    assert [first.task_id] == list(sandbox.books.billed)
+    assert 1 == sandbox.books.count("file-stream-upload")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_forty_callers_at_once_are_one_task(
+    sandbox: Sandbox, clip: Path, tmp_path: Path, kept: bool
+) -> None:
+    """With a journal and without one, forty submits of a reference pay once."""
+    path = tmp_path / "jobs.sqlite" if kept else None
+    async with client_of(sandbox, journal=path) as client:
+        jobs = await asyncio.gather(
+            *(client.submit(clip, reference="order-17") for _ in range(40))
+        )
+    assert 1 == len({job.task_id for job in jobs}) == len(sandbox.books.billed)
+    assert 1 == sandbox.books.count("file-stream-upload")
+
+
+async def test_two_clients_of_one_journal_are_one_task(
+    sandbox: Sandbox, clip: Path, tmp_path: Path
+) -> None:
+    """While one client sends, the other waits for its answer."""
+    sandbox.add_fault(Fault("createTask", "slow", seconds=0.3))
+    path = tmp_path / "jobs.sqlite"
+    async with client_of(sandbox, journal=path) as one, client_of(sandbox, journal=path) as two:
+        jobs = await asyncio.gather(
+            *(client.submit(clip, reference="order-17") for client in (one, two) * 5)
+        )
+    assert 1 == len({job.task_id for job in jobs}) == len(sandbox.books.billed)
+
+
+async def test_a_reference_outlives_the_client(
+    sandbox: Sandbox, clip: Path, tmp_path: Path
+) -> None:
+    """After a restart the same call waits for the task that was paid for."""
+    for _ in range(2):
+        async with client_of(sandbox, journal=tmp_path / "jobs.sqlite") as client:
+            result = await client.upscale(clip, reference="order-17")
+            assert "order-17" == result.reference
+    assert 1 == len(sandbox.books.billed)
+
+
+async def test_a_renamed_file_keeps_its_fingerprint(
+    keeper: TopazClient, clip: Path, tmp_path: Path
+) -> None:
+    """The bytes count, not the name; another factor or other bytes are other work."""
+    first = await keeper.submit(clip, reference="r")
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(clip.read_bytes())
+    assert first == await keeper.submit(copy, reference="r")
+    with pytest.raises(ReferenceConflictError) as caught:
+        await keeper.submit(clip, factor=4, reference="r")
+    assert ("r", first.task_id) == (caught.value.reference, caught.value.task_id)
+    copy.write_bytes(clip.read_bytes() + b"\0")
+    with pytest.raises(ReferenceConflictError):
+        await keeper.submit(copy, reference="r")
+
+
+async def test_a_signed_link_is_the_same_work_with_another_signature(
+    keeper: TopazClient, clip: Path
+) -> None:
+    """The URL's query is no part of the fingerprint; a fingerprint of one's own decides alone."""
+    url = (await keeper.upload(clip)).url
+    first = await keeper.submit(f"{url}?sig=a", reference="r")
+    assert first == await keeper.submit(f"{url}?sig=b", reference="r")
+    other = await keeper.submit(f"{url}?1", reference="own", fingerprint="x")
+    assert other == await keeper.submit("https://else.where/", reference="own", fingerprint="x")
+
+
+async def test_a_refused_reference_is_free_again(
+    keeper: TopazClient, sandbox: Sandbox, clip: Path
+) -> None:
+    """What bought nothing may be tried again under the same name."""
+    sandbox.add_fault(Fault("createTask", "answer", code=402, msg="insufficient"))
+    with pytest.raises(InsufficientCreditsError):
+        await keeper.submit(clip, reference="r")
+    await keeper.submit(clip, reference="r")
+    assert 1 == len(sandbox.books.billed)
+
+
+async def test_an_unknown_reference_stays_unknown_until_consent(
+    keeper: TopazClient, sandbox: Sandbox, clip: Path
+) -> None:
+    """Nothing is sent for it again but with resubmit_unknown=True."""
+    sandbox.add_fault(Fault("createTask", "lost_reply_close"))
+    for _ in range(3):
+        with pytest.raises(SubmitUnknownError) as caught:
+            await keeper.submit(clip, reference="r")
+        assert ("r", "unknown") == (caught.value.reference, caught.value.billed)
+        assert caught.value.fingerprint
+        assert caught.value.sent_at is not None
+    assert 1 == sandbox.books.count("createTask")
+    await keeper.submit(clip, reference="r", resubmit_unknown=True)
+    assert 2 == sandbox.books.count("createTask")
+
+
+async def test_a_failed_task_is_returned_unless_asked_for_again(
+    keeper: TopazClient, sandbox: Sandbox, clip: Path
+) -> None:
+    """resubmit_failed=True makes a new task; otherwise the failed job comes back."""
+    sandbox.add_fault(Fault("createTask", "fail", fail_code="500", fail_msg="Internal Error"))
+    job = await keeper.submit(clip, reference="r")
+    with pytest.raises(TaskFailedError) as caught:
+        await job
+    assert "r" == caught.value.reference
+    assert job == await keeper.submit(clip, reference="r")
+    again = await keeper.submit(clip, reference="r", resubmit_failed=True)
+    assert job != again
+    await again
+
+
+async def test_recover_goes_on_where_the_crash_was(
+    sandbox: Sandbox, clip: Path, tmp_path: Path
+) -> None:
+    """Pending tasks are awaited, unknown submits say so, nothing is submitted."""
+    path = tmp_path / "jobs.sqlite"
+    async with client_of(sandbox, journal=path) as client:
+        pending = await client.submit(clip, reference="pending")
+        await client.upscale(clip, factor=1, reference="done")
+        sandbox.add_fault(Fault("createTask", "lost_reply_close"))
+        with pytest.raises(SubmitUnknownError):
+            await client.submit(clip, factor=4, reference="lost")
+    async with client_of(sandbox, journal=path) as client:
+        jobs = {job.reference: job async for job in client.recover()}
+        assert {"pending", "lost"} == set(jobs)
+        assert pending.task_id == (await jobs["pending"]).task_id
+        assert jobs["lost"].unknown
+        assert jobs["lost"] == pickle.loads(pickle.dumps(jobs["lost"]))
+        with pytest.raises(SubmitUnknownError, match="lost"):
+            await jobs["lost"]
+        assert ["lost"] == [job.reference async for job in client.recover()]
+    assert 3 == sandbox.books.count("createTask")
+
+
+async def test_bind_takes_only_the_task_that_was_submitted(
+    keeper: TopazClient, sandbox: Sandbox, clip: Path
+) -> None:
+    """A lost task found by hand is bound once recordInfo agrees on model and input."""
+    other = await keeper.submit(clip, factor=1)
+    sandbox.add_fault(Fault("createTask", "lost_reply_close"))
+    with pytest.raises(SubmitUnknownError):
+        await keeper.submit(clip, factor=4, reference="lost")
+    lost = next(task_id for task_id in sandbox.books.billed if task_id != other.task_id)
+    with pytest.raises(ReferenceConflictError):
+        await keeper.bind("lost", other.task_id)
+    with pytest.raises(JournalError, match="never"):
+        await keeper.bind("never", lost)
+    job = await keeper.bind("lost", lost)
+    assert ("lost", lost) == (job.reference, (await job).task_id)
+    assert job == await keeper.submit(clip, factor=4, reference="lost")
+
+
+async def test_a_callback_url_carries_a_nonce(
+    keeper: TopazClient, sandbox: Sandbox, journal: SqliteJournal, clip: Path
+) -> None:
+    """Each submit's callback URL gets an opaque word, and the journal knows it."""
+    url = "http://127.0.0.1:9/hook?bot=1"
+    await keeper.submit(clip, reference="a", callback_url=url)
+    await keeper.submit(clip, factor=1, reference="b", callback_url=url)
+    nonces = [entry.intent.nonce for entry in await journal.jobs()]
+    assert 2 == len(set(nonces))
+    sent = [r.body for r in sandbox.books.requests if r.route == "createTask"]
+    for body, nonce in zip(sent, nonces, strict=True):
+        assert f"http://127.0.0.1:9/hook?bot=1&topaz_nonce={nonce}" in body
+
+
+async def test_the_journal_holds_what_became_of_a_job(
+    keeper: TopazClient, journal: SqliteJournal, clip: Path, tmp_path: Path
+) -> None:
+    """State, links, credits and path are written down, and the key is not."""
+    result = await keeper.upscale(clip, reference="r", output=tmp_path / "out.mp4")
+    await keeper.aclose()
+    (entry,) = await journal.jobs("success")
+    assert ("made", result.task_id, "success") == (entry.submit, entry.task_id, entry.state)
+    assert (result.urls, str(tmp_path / "out.mp4")) == (entry.result_urls, entry.path)
+    assert (1.0, clip.stat().st_size) == (entry.intent.seconds, entry.intent.size)
+    assert result.credits_consumed == entry.credits_consumed
+    assert b"sandbox-key" not in (tmp_path / "jobs.sqlite").read_bytes()
+    assert await journal.forget("r")
+    assert [] == await journal.jobs()
+
+
+async def test_a_journal_that_cannot_be_written_buys_nothing(
+    sandbox: Sandbox, clip: Path, tmp_path: Path
+) -> None:
+    """JournalError comes before the POST, and before the upload where it can."""
+    (tmp_path / "file").touch()
+    async with client_of(sandbox, journal=tmp_path / "file" / "jobs.sqlite") as client:
+        for reference in ("r", None):
+            with pytest.raises(JournalError) as caught:
+                await client.submit(clip, reference=reference)
+            assert "no" == caught.value.billed
+    assert 0 == sandbox.books.count("createTask")
+
+
+async def test_without_a_journal_a_reference_says_so_once(
+    topaz: TopazClient, clip: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It holds for this client; recover() and journal are ConfigurationError."""
+    with caplog.at_level(logging.WARNING, "topaz_async"):
+        one = await topaz.submit(clip, reference="r")
+        two = await topaz.submit(clip, reference="r")
+    assert one == two
+    assert 1 == sum("Without a journal" in r.getMessage() for r in caplog.records)
+    with pytest.raises(ConfigurationError):
+        async for _ in topaz.recover():
+            pass
+    with pytest.raises(ConfigurationError):
+        _ = topaz.journal
+
+
+@pytest.mark.parametrize("reference", ["", "  ", "x" * 501, 7])
+async def test_a_reference_is_a_text(topaz: TopazClient, reference: object) -> None:
+    """Empty, endless and other things are refused before any network."""
+    with pytest.raises(InvalidInputError):
+        await topaz.submit("https://a.b/c.mp4", reference=reference)  # type: ignore[arg-type]
+
+
+# -- the budget -------------------------------------------------------------------------------
+
+
+async def test_max_tasks_holds_for_submits_at_once(sandbox: Sandbox, clip: Path) -> None:
+    """Ten submits at once under a budget of three make three tasks."""
+    async with client_of(sandbox, budget=Budget(max_tasks=3)) as client:
+        url = (await client.upload(clip)).url
+        outcomes = await asyncio.gather(
+            *(client.submit(url) for _ in range(10)), return_exceptions=True
+        )
+    refused = [o for o in outcomes if isinstance(o, BudgetError)]
+    assert (3, 7) == (len(sandbox.books.billed), len(refused))
+    assert {"no"} == {error.billed for error in refused}
+
+
+async def test_max_credits_counts_seconds_times_price(sandbox: Sandbox, clip: Path) -> None:
+    """One second at 14 credits fits into 20 once; a known reference costs nothing again."""
+    async with client_of(sandbox, budget=Budget(max_credits=20)) as client:
+        await client.submit(clip, factor=4, reference="r")
+        await client.submit(clip, factor=4, reference="r")
+        with pytest.raises(BudgetError, match="14 credits"):
+            await client.submit(clip, factor=4)
+    assert 1 == len(sandbox.books.billed)
+
+
+async def test_max_credits_needs_the_length_of_a_url(sandbox: Sandbox, clip: Path) -> None:
+    """A URL's length is unknown unless it is said."""
+    async with client_of(sandbox, budget=Budget(max_credits=20)) as client:
+        url = (await client.upload(clip)).url
+        with pytest.raises(BudgetError, match="seconds="):
+            await client.submit(url)
+        await client.submit(url, seconds=1.0)
+
+
+async def test_what_was_refused_is_given_back_to_the_budget(
+    sandbox: Sandbox, clip: Path
+) -> None:
+    """A refusal frees its reservation; an unknown submit keeps it."""
+    async with client_of(sandbox, budget=Budget(max_tasks=1)) as client:
+        sandbox.add_fault(Fault("createTask", "answer", code=422, msg="no"))
+        with pytest.raises(Exception, match="422"):
+            await client.submit(clip)
+        sandbox.add_fault(Fault("createTask", "lost_reply_close"))
+        with pytest.raises(SubmitUnknownError):
+            await client.submit(clip)
+        with pytest.raises(BudgetError):
+            await client.submit(clip)
+
+
+async def test_min_balance_is_asked_for(clip: Path) -> None:
+    """A submit that would leave too little in the account is refused."""
+    async with (
+        Sandbox(credits=100.0, poll_quota=None) as sandbox,
+        client_of(sandbox, budget=Budget(min_balance=90.0)) as client,
+    ):
+        await client.submit(clip, factor=1)
+        with pytest.raises(BudgetError, match="min_balance"):
+            await client.submit(clip, factor=1)
+        assert 1 == len(sandbox.books.billed)

@@ -1,0 +1,38 @@
+"""What a key and an origin must be to be used."""
+
+from __future__ import annotations
+
+import os
+
+from .errors import ConfigurationError
+from .urls import check_url
+
+__all__ = ["origin_url", "usable_key"]
+
+
+def usable_key(key: str | None) -> str:
+    """Return the key, once it is certain that it can stand in a header."""
+    source = "api_key"
+    if key is None:
+        key, source = os.environ.get("KIE_API_KEY"), "KIE_API_KEY"
+    if key is None:
+        raise ConfigurationError(
+            "There is no API key.",
+            hint="Pass api_key=..., or set the environment variable KIE_API_KEY.",
+        )
+    if not isinstance(key, str) or not key:
+        raise ConfigurationError(f"{source} is empty.", hint="Set it to the key of your account.")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigurationError(
+            f"{source} holds line breaks, spaces or letters that no key has.",
+            hint="Copy the key again, without what stood around it.",
+        )
+    return key
+
+
+def origin_url(url: str, what: str) -> str:
+    """Return an origin without its last slash, once it is certain that it may see the key."""
+    parts = check_url(url, what, ConfigurationError)
+    if parts.query or parts.fragment:
+        raise ConfigurationError(f"{what} has a query or a fragment; name the origin alone.")
+    return url.rstrip("/")

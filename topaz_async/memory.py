@@ -1,0 +1,109 @@
+"""What one client remembers of its submits and tasks, and where."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Coroutine
+from typing import Any
+
+from .errors import ConfigurationError, JournalError
+from .journal import SqliteJournal
+from .models import TaskRecord
+from .ports import Intent, Journal
+
+__all__ = ["Memory"]
+
+_log = logging.getLogger("topaz_async")
+
+
+class Memory:
+    """The journal of a client: the caller's, one of its own, or none.
+
+    Without a journal references still hold, for the life of this client.
+
+    Args:
+        journal: A path (the client opens and closes it), a journal (the caller closes it), or
+            None.
+    """
+
+    def __init__(self, journal: Journal | str | os.PathLike[str] | None) -> None:
+        if isinstance(journal, (str, os.PathLike)):
+            self._journal: Journal | None = SqliteJournal(journal)
+            self._is_ours = True
+        else:
+            self._journal = journal
+            self._is_ours = False
+        self._fleeting: SqliteJournal | None = None
+        self._notes: set[asyncio.Task[None]] = set()
+
+    @property
+    def journal(self) -> Journal:
+        """The journal that outlives the client.
+
+        Raises:
+            ConfigurationError: There is none.
+        """
+        if self._journal is None:
+            raise ConfigurationError(
+                "This client keeps no journal, so nothing outlives it.",
+                hint='Pass TopazClient(journal="topaz.sqlite").',
+            )
+        return self._journal
+
+    def journal_of(self, intent: Intent) -> Journal | None:
+        """Return where an intent is written down; None for nowhere."""
+        if self._journal is not None or intent.reference is None:
+            return self._journal
+        if self._fleeting is None:
+            self._fleeting = SqliteJournal(None)
+            _log.warning(
+                "Without a journal a reference holds for this client only; "
+                'pass TopazClient(journal="topaz.sqlite") to keep it through a restart.'
+            )
+        return self._fleeting
+
+    def note(self, record: TaskRecord) -> None:
+        """Write a task's new state down, beside the wait."""
+        for journal in self._kept():
+            self._begin(
+                journal.note(
+                    record.task_id,
+                    state=record.state,
+                    result_urls=record.result_urls,
+                    credits_consumed=record.credits_consumed,
+                    duration=record.duration,
+                )
+            )
+
+    def downloaded(self, task_id: str, path: os.PathLike[str]) -> None:
+        """Write down where a result was brought to."""
+        for journal in self._kept():
+            self._begin(journal.downloaded(task_id, os.path.abspath(path)))
+
+    def _kept(self) -> list[Journal]:
+        return [journal for journal in (self._journal, self._fleeting) if journal is not None]
+
+    def _begin(self, write: Coroutine[Any, Any, None]) -> None:
+        note = asyncio.create_task(_write(write), name="topaz_async journal note")
+        self._notes.add(note)
+        note.add_done_callback(self._notes.discard)
+
+    async def aclose(self, grace: float) -> None:
+        """Let notes under way end, and close what is ours."""
+        if self._notes:
+            await asyncio.wait(self._notes, timeout=grace)
+            for note in self._notes:
+                note.cancel()
+        if self._journal is not None and self._is_ours:
+            await self._journal.aclose()
+        if self._fleeting is not None:
+            await self._fleeting.aclose()
+
+
+async def _write(write: Coroutine[Any, Any, None]) -> None:
+    try:
+        await write
+    except JournalError as error:  # a note lost costs one more question, no money
+        _log.warning("The journal could not be written: %s", error)

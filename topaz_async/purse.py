@@ -1,0 +1,99 @@
+"""Refuse what the budget does not cover, before it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+
+from .errors import BudgetError
+from .ports import Intent
+from .settings import Budget
+
+__all__ = ["Purse"]
+
+
+class Purse:
+    """One client's budget: estimates are reserved first, so submits at once cannot overrun it.
+
+    Args:
+        budget: The bounds.
+        balance: Asks for the account's balance, in credits.
+    """
+
+    def __init__(self, budget: Budget, balance: Callable[[], Awaitable[float]]) -> None:
+        self._budget = budget
+        self._balance = balance
+        self._lock = asyncio.Lock()
+        #: Reserved and spent by this client, in all; and reserved for submits under way.
+        self.tasks = 0
+        self.credits = 0.0
+        self._under_way = 0.0
+
+    def estimate(self, intent: Intent) -> float | None:
+        """Return what a submit may cost, in credits; None when nobody can say.
+
+        Rounding is not documented; like a reseller's, the clip's seconds are rounded up.
+        """
+        price = self._budget.prices.get(intent.model, {}).get(intent.factor or "")
+        if price is None:
+            return None
+        if "video" not in intent.model:
+            return price
+        return None if intent.seconds is None else price * math.ceil(intent.seconds)
+
+    async def reserve(self, intent: Intent) -> float:
+        """Set the cost of a submit aside and return it, in credits.
+
+        Raises:
+            BudgetError: A bound would be broken; nothing is set aside.
+        """
+        budget, cost = self._budget, self.estimate(intent)
+        async with self._lock:
+            if budget.max_tasks is not None and self.tasks >= budget.max_tasks:
+                raise self._refusal(
+                    intent, f"{self.tasks} tasks are submitted and max_tasks is {budget.max_tasks}"
+                )
+            if budget.max_credits is not None:
+                if cost is None:
+                    raise self._refusal(
+                        intent,
+                        "max_credits is set and the cost cannot be estimated without the length",
+                        hint="Pass seconds=..., the length of the clip.",
+                    )
+                if self.credits + cost > budget.max_credits:
+                    raise self._refusal(
+                        intent,
+                        f"it may cost {cost:g} credits, {self.credits:g} are spent or reserved, "
+                        f"and max_credits is {budget.max_credits:g}",
+                    )
+            if budget.min_balance is not None:
+                left = await self._balance() - self._under_way - (cost or 0.0)
+                if left < budget.min_balance:
+                    raise self._refusal(
+                        intent,
+                        f"{left:g} credits would be left in the account, and min_balance is "
+                        f"{budget.min_balance:g}",
+                    )
+            self.tasks += 1
+            self.credits += cost or 0.0
+            self._under_way += cost or 0.0
+        return cost or 0.0
+
+    def spent(self, cost: float) -> None:
+        """The submit has left, or may have: what was set aside stays so."""
+        self._under_way -= cost
+
+    def release(self, cost: float) -> None:
+        """The submit bought nothing: what was set aside is free again."""
+        self.tasks -= 1
+        self.credits -= cost
+        self._under_way -= cost
+
+    @staticmethod
+    def _refusal(intent: Intent, why: str, hint: str | None = None) -> BudgetError:
+        return BudgetError(
+            f"The budget refuses the submit: {why}.",
+            reference=intent.reference,
+            hint=hint or "Raise the Budget, or wait until it is wanted.",
+        )
