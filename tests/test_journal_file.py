@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,6 +97,21 @@ def test_private(tmp_path: Path) -> None:
         os.umask(old)
     assert modes == {"jobs.sqlite": 0o600, "jobs.sqlite-wal": 0o600, "jobs.sqlite-shm": 0o600}
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+@posix
+def test_private_from_the_first_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else can open the file at the moment it comes into being, and keep it open."""
+    modes: list[int] = []
+    really_connect = sqlite3.connect
+
+    def connect(path: str, **options: Any) -> sqlite3.Connection:
+        modes.append(stat.S_IMODE(os.stat(path).st_mode))
+        return really_connect(path, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    opened(tmp_path / "jobs.sqlite").close()
+    assert modes == [0o600]
 
 
 @posix

@@ -124,6 +124,8 @@ memory = SqliteJournal(None)
 say("parent", run(use(journal, "p1")), run(use(memory, "p1")))
 child = os.fork()
 if child == 0:
+    handles = [os.path.realpath(f"/proc/self/fd/{n}") for n in range(3, 100)]
+    assert not [name for name in handles if "jobs.sqlite" in name], handles
     say("child", run(use(journal, "c")), run(use(unused, "u")), run(use(memory, "c")))
     for each in (journal, unused, memory):
         run(close(each))

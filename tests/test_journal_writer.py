@@ -337,6 +337,16 @@ async def test_open_that_fails_is_tried_again(base: Base) -> None:
     assert stored(base) == ["a"]
 
 
+async def test_read_only_connection_is_replaced(base: Base) -> None:
+    """After "read-only" the file is opened anew, so that rights given back are noticed."""
+    await base.add("a")
+    base.connections[0].execute("PRAGMA query_only = ON")
+    with pytest.raises(JournalError, match="read-only"):
+        await base.add("b")
+    await base.add("c")
+    assert (await base.words(), len(base.connections)) == (["a", "c"], 2)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no open file")
 async def test_removed_file_is_noticed(base: Base) -> None:
     """A file that is removed while in use is an error: writes to it would be lost."""

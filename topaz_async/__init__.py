@@ -13,6 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .batch import (
+        Batch as Batch,
+    )
     from .client import (
         TopazClient as TopazClient,
     )
@@ -66,6 +69,7 @@ if TYPE_CHECKING:
     )
     from .models import (
         ImageUpscaleInput as ImageUpscaleInput,
+        Outcome as Outcome,
         TaskInput as TaskInput,
         TaskRecord as TaskRecord,
         TaskState as TaskState,
@@ -79,6 +83,7 @@ if TYPE_CHECKING:
         Intent as Intent,
         Journal as Journal,
     )
+    from .report import BatchReport as BatchReport
     from .settings import (
         Budget as Budget,
         PollPolicy as PollPolicy,
@@ -90,6 +95,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ApiError",
     "AuthenticationError",
+    "Batch",
+    "BatchReport",
     "Billed",
     "Budget",
     "BudgetError",
@@ -116,6 +123,7 @@ __all__ = [
     "MaintenanceError",
     "MalformedCallbackError",
     "NotFoundError",
+    "Outcome",
     "PollPolicy",
     "Quotas",
     "RateLimitError",
@@ -151,6 +159,9 @@ __all__ = [
 
 #: Where each public name lives.
 _HOMES = {
+    "Batch": "batch",
+    "BatchReport": "report",
+    "Outcome": "models",
     "SqliteJournal": "journal",
     "Entry": "ports",
     "Intent": "ports",

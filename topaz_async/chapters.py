@@ -11,9 +11,9 @@ import os
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import attrs
 
@@ -52,6 +52,12 @@ _FOLDER = "topaz-async"
 StrPath = str | os.PathLike[str]
 
 
+class Closable(Protocol):
+    """Something that ends with the client."""
+
+    async def aclose(self) -> None: ...
+
+
 class Chapters:
     """What happens in the calls of one client; it owns the client's parts and calls.
 
@@ -87,14 +93,21 @@ class Chapters:
             quotas=quotas,
             **options,
         )
+        #: Whatever else must end with the client.
+        self.batches: WeakSet[Closable] = WeakSet()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._closing: asyncio.Future[None] | None = None
 
     async def aclose(self) -> None:
         if self._closing is None:
             self.calls.close()
-            self._closing = asyncio.ensure_future(self._parts.aclose(self._timeouts.close))
+            self._closing = asyncio.ensure_future(self._close())
         await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        for batch in list(self.batches):
+            await batch.aclose()
+        await self._parts.aclose(self._timeouts.close)
 
     def job(self, task: str | Job) -> Job:
         """Return a handle on a task, bound to the client."""
@@ -199,6 +212,31 @@ class Chapters:
     @property
     def journal(self) -> Journal:
         return self._parts.memory.journal
+
+    @property
+    def keeps_a_journal(self) -> bool:
+        return self._parts.memory.is_kept
+
+    async def finished(self, order: Order, target: Target | None) -> UpscaleResult | None:
+        """Return the result of work whose file lies in the target's folder already."""
+        reference = order.intent.reference
+        if reference is None or target is None or not self.keeps_a_journal:
+            return None
+        entry = await self.journal.find(reference)
+        if entry is None or entry.task_id is None or entry.path is None:
+            return None
+        path = Path(entry.path)
+        if entry.intent.fingerprint != order.intent.fingerprint or not await asyncio.to_thread(
+            lambda: path.parent == target.folder.absolute() and path.is_file()
+        ):
+            return None
+        record = TaskRecord(
+            entry.task_id,
+            entry.state or "success",
+            result_urls=entry.result_urls,
+            credits_consumed=entry.credits_consumed,
+        )
+        return UpscaleResult(entry.task_id, entry.result_urls, record, path, reference)
 
     async def unfinished(self) -> list[Job]:
         jobs = []

@@ -12,11 +12,12 @@ from .urls import check_url
 
 if TYPE_CHECKING:  # all of these load when a client is constructed
     import ssl as ssl_module
-    from collections.abc import AsyncGenerator, AsyncIterable
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
     from pathlib import Path
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
+    from .batch import Batch
     from .job import Job
     from .models import TaskRecord, UploadedFile, UpscaleFactor, UpscaleResult
     from .orders import Video
@@ -80,7 +81,8 @@ class TopazClient:
         journal: Journal | StrPath | None = None,
         budget: Budget | None = None,
     ) -> None:
-        from .chapters import Chapters  # aiohttp and cattrs load here, not with the package
+        from .batch import Batch  # aiohttp and cattrs load here, not with the package
+        from .chapters import Chapters
 
         base_url = origin_url(base_url, "base_url")
         if upload_url is None and base_url == BASE_URL:
@@ -107,6 +109,7 @@ class TopazClient:
             budget=budget,
         )
         self._enter = self._chapters.calls.enter
+        self._batch = Batch
 
     def __repr__(self) -> str:
         closed = ", closed" if self._chapters.calls.closed else ""
@@ -304,6 +307,68 @@ class TopazClient:
                     return result
                 name = f"{order.title}-{order.factor}x"
                 return await story.bring(result, target, name, on_progress, overwrite)
+
+    def upscale_many(
+        self,
+        videos: Iterable[Video] | AsyncIterable[Video],
+        *,
+        factor: UpscaleFactor | int | str = 2,
+        output_dir: StrPath | None = None,
+        reference: Callable[[Any], str | None] | None = None,
+        concurrency: int = 100,
+        timeout: float | None = 900.0,
+        overwrite: bool = False,
+        callback_url: str | None = None,
+        on_update: Callable[[Any, TaskRecord], Any] | None = None,
+        resubmit_unknown: bool = False,
+        resubmit_failed: bool = False,
+    ) -> Batch:
+        """Upscale many videos; one failure never cancels a sibling.
+
+        `async with` the batch and `async for` over it for `Outcome`s in order of completion, or
+        `await` it for its `BatchReport`.  Identical inputs are submitted once.  With a journal,
+        the same call over the same folder does only what is missing.  When the credits run out
+        (code 402), nothing more is submitted.  Leaving early submits nothing more; submits
+        under way end and are written down, and submitted tasks go on at the service.
+
+        Args:
+            videos: An iterable or async iterable of any length; taken one by one, as there is
+                room.
+            factor: As for `submit`.
+            output_dir: A folder for the results; None downloads nothing.
+            reference: Returns your own name for a video; None names it by its content, if the
+                client keeps a journal.
+            concurrency: Videos under way at once, 1 or more; the service typically allows 100
+                running tasks.
+            timeout: Seconds from each createTask's answer to the deadline of its wait.
+            overwrite: Whether files in the folder may be replaced; otherwise names are made
+                unique.
+            callback_url, resubmit_unknown, resubmit_failed: As for `submit`.
+            on_update: Called with (video, record) for each changed record.
+
+        Raises:
+            InvalidInputError: An option is out of range, or the folder cannot be written; from
+                the first step of the iteration. What the iterable raises comes after the
+                outcomes of what it gave before.
+        """
+        return self._batch(
+            self._chapters,
+            videos,
+            factor=factor,
+            output_dir=output_dir,
+            reference=reference,
+            concurrency=concurrency,
+            timeout=check_timeout(timeout),
+            overwrite=overwrite,
+            on_update=on_update,
+            submit={
+                "callback_url": callback_url,
+                "seconds": None,
+                "fingerprint": None,
+                "resubmit_unknown": resubmit_unknown,
+                "resubmit_failed": resubmit_failed,
+            },
+        )
 
     async def fetch_task(self, task_id: str) -> TaskRecord:
         """Ask the service once about a task.

@@ -222,7 +222,7 @@ def note_task(
         "duration": duration,
     }
     for row in db.execute("SELECT * FROM jobs WHERE task_id = ?", (task_id,)).fetchall():
-        # An UPDATE that changes nothing would cost an fsync all the same.
+        # What is known already is not written again: that could cost an fsync.
         fresh = {name: new for name, new in news.items() if new is not None and new != row[name]}
         if row["ended"]:
             if not _same_end(row["state"], state):

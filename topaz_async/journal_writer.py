@@ -203,19 +203,14 @@ class Writer:
                 job.outcome = self._translate(error)
 
     def _transact(self, db: sqlite3.Connection, jobs: list[Job]) -> None:
+        # Reading takes no lock, so it works while the disk is full or the file read-only.
+        begin = "BEGIN IMMEDIATE" if any(job.writes for job in jobs) else "BEGIN"
         try:
-            # Reading takes no lock, so it works while the disk is full or the file read-only.
-            db.execute("BEGIN IMMEDIATE" if any(job.writes for job in jobs) else "BEGIN")
-            for job in jobs:
-                db.execute("SAVEPOINT job")
-                try:
-                    job.outcome = job.work(db)
-                except Exception as error:
-                    if not db.in_transaction:  # SQLite gave up the whole transaction
-                        raise
-                    db.execute("ROLLBACK TO job")
-                    job.outcome = self._translate(error)
-                db.execute("RELEASE job")
+            db.execute(begin)
+            if not self._do_all(db, jobs):
+                db.execute("ROLLBACK")
+                db.execute(begin)
+                self._do_each(db, jobs)
             db.execute("COMMIT")
         except Exception as error:
             try:
@@ -226,6 +221,31 @@ class Writer:
             if self._path is not None and _name(error) in _STUCK:
                 self._drop()
             raise
+
+    @staticmethod
+    def _do_all(db: sqlite3.Connection, jobs: list[Job]) -> bool:
+        """Do the jobs without a word between them; False when one failed, which is rare."""
+        for job in jobs:
+            try:
+                job.outcome = job.work(db)
+            except Exception:
+                if not db.in_transaction:  # SQLite gave up the whole transaction
+                    raise
+                return False
+        return True
+
+    def _do_each(self, db: sqlite3.Connection, jobs: list[Job]) -> None:
+        """Do the jobs again, each so that it can fail alone: twice the statements."""
+        for job in jobs:
+            db.execute("SAVEPOINT job")
+            try:
+                job.outcome = job.work(db)
+            except Exception as error:
+                if not db.in_transaction:
+                    raise
+                db.execute("ROLLBACK TO job")
+                job.outcome = self._translate(error)
+            db.execute("RELEASE job")
 
     def _translate(self, error: Exception) -> JournalError:
         if isinstance(error, JournalError):

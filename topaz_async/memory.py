@@ -52,6 +52,11 @@ class Memory:
             )
         return self._journal
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a journal that outlives the client."""
+        return self._journal is not None
+
     def journal_of(self, intent: Intent) -> Journal | None:
         """Return where an intent is written down; None for nowhere."""
         if self._journal is not None or intent.reference is None:

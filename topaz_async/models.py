@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import attrs
 
-from .errors import InvalidInputError
+from .errors import InvalidInputError, TopazError
 from .texts import quoted
 from .urls import check_url, shown
 
 __all__ = [
     "ImageUpscaleInput",
+    "Outcome",
+    "OutcomeStatus",
     "TaskInput",
     "TaskRecord",
     "TaskState",
@@ -40,7 +42,7 @@ class UpscaleFactor(StrEnum):
         Raises:
             InvalidInputError: Anything else, booleans and fractions included.
         """
-        if isinstance(value, (int, str)) and not isinstance(value, bool):
+        if isinstance(value, (int, str)):  # of booleans no text is a factor
             try:
                 return cls(str(value))
             except ValueError:
@@ -236,3 +238,43 @@ class UploadedFile:
     mime_type: str | None = None
     uploaded_at: datetime | None = None
     raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
+
+
+#: What became of one item of a batch.
+OutcomeStatus = Literal["ok", "failed", "refused", "unknown", "pending", "not submitted"]
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """What became of one item of a batch.
+
+    `status` is one of:
+
+    - "ok": the result is there, and on disk if an output folder was given;
+    - "failed": the task ended in fail, or its result could not be brought;
+    - "refused": nothing was bought, as `error` says;
+    - "unknown": nobody knows whether the submit made a task;
+    - "pending": the deadline passed, the task goes on at the service;
+    - "not submitted": the credits ran out, or the batch was left, before its turn.
+    """
+
+    #: Its place in the iterable, from 0.
+    index: int
+    #: What the iterable gave, in text.
+    video: str
+    status: OutcomeStatus
+    reference: str | None = None
+    task_id: str | None = None
+    result: UpscaleResult | None = None
+    #: What the service says that it cost, in credits.
+    credits: float | None = None
+    #: Seconds from the item's start to its outcome.
+    seconds: float | None = None
+    error: TopazError | None = attrs.field(default=None, eq=False)
+    #: The item that had the same input, and whose task serves this one too.
+    same_as: int | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """Where the file is on this machine."""
+        return None if self.result is None else self.result.path

@@ -157,7 +157,8 @@ def _title(video: Video, found: Media | None) -> str:
         return found.path.stem
     values = attrs.asdict(video).values() if isinstance(video, TaskInput) else [video]
     url = next((text for text in values if isinstance(text, str) and is_url(text)), "")
-    return Path(urlsplit(url).path).stem or "video"
+    path = without_query(url).partition("://")[2].partition("/")[2]
+    return Path(path).stem or "video"
 
 
 def described(values: Mapping[str, Any]) -> dict[str, str]:

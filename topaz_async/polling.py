@@ -389,8 +389,9 @@ class Poller:
 
 async def _before(moment: float, until: Awaitable[None]) -> None:
     """Await something at most until a moment of the loop's clock."""
+    limit = asyncio.timeout_at(moment)
     try:
-        async with asyncio.timeout_at(moment) as limit:
+        async with limit:
             await until
     except TimeoutError:
         if not limit.expired():

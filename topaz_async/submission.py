@@ -304,11 +304,11 @@ class Submitter:
 def _tell_late(task: asyncio.Task[Any], order: Order) -> None:
     """Log what became of an exchange that nobody waits for any more."""
     name = f" (reference {clean(order.intent.reference, 80)})" if order.intent.reference else ""
-    if task.cancelled():
+    if order.task_id is not None:  # also when writing it down failed or was cut off
+        _log.warning("Task %s was made after its caller had left%s.", order.task_id, name)
+    elif task.cancelled():
         _log.warning("A createTask was cut off; whether it made a task is unknown%s.", name)
     elif (error := task.exception()) is not None:
         _log.warning("A createTask whose caller had left failed%s: %s", name, error)
-    elif isinstance(task.result(), Made):
-        _log.warning("Task %s was made after its caller had left%s.", order.task_id, name)
     elif isinstance(task.result(), Unknown):
         _log.warning("A createTask whose caller had left is unknown%s.", name)

@@ -38,14 +38,15 @@ class Target:
             place = Path(text)
             is_folder = place.is_dir() or text.endswith(("/", os.sep))
             target = cls(place, None) if is_folder else cls(place.parent, place.name)
-            if not text or "\0" in text or target.name == "..":
+            if not text or b"\0" in os.fsencode(text) or target.name == "..":
                 raise ValueError("no name")
             target.check(overwrite=overwrite, error=error)
         except OSError as failure:
             reason = failure.strerror or type(failure).__name__
             raise error(f"{clean(path, 200)} cannot be written: {reason}.") from None
         except (TypeError, ValueError):  # no path at all, or letters that no file system takes
-            raise error(f"{quoted(path, 80)} is no path to write to.") from None
+            shown = quoted(str(path) if isinstance(path, os.PathLike) else path, 80)
+            raise error(f"{shown} is no path to write to.") from None
         return target
 
     def check(self, *, overwrite: bool, error: type[TopazError]) -> None:

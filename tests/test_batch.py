@@ -1,0 +1,253 @@
+"""Many videos: each has its outcome, none costs a sibling its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from topaz_async import (
+    BatchReport,
+    ClientClosedError,
+    InvalidInputError,
+    JournalError,
+    Outcome,
+    TopazClient,
+)
+from topaz_async.sandbox import CopyEngine, Fault, Sandbox
+from topaz_async.sandbox.media import make_clip
+
+from .conftest import client_of
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Six tiny clips that differ."""
+    folder = tmp_path_factory.mktemp("clips")
+    paths = [folder / f"clip {number}.mp4" for number in range(6)]
+    for number, path in enumerate(paths):
+        make_clip(path, seconds=0.2, width=64 + 2 * number, height=36, audio=False)
+    return paths
+
+
+@pytest.fixture
+async def quick() -> AsyncIterator[Sandbox]:
+    """A sandbox that only copies, at its quotas."""
+    async with Sandbox(
+        submit_window=0.5, poll_quota=None, credits=1e6, engine=CopyEngine()
+    ) as sandbox:
+        yield sandbox
+
+
+async def outcomes_of(batch: object) -> list[Outcome]:
+    """Return every outcome of a batch, in the order of the videos."""
+    return sorted([outcome async for outcome in batch], key=lambda outcome: outcome.index)  # type: ignore[attr-defined]
+
+
+async def test_each_video_has_its_outcome_and_its_file(
+    topaz: TopazClient, clips: list[Path], tmp_path: Path
+) -> None:
+    """Outcomes come as they complete; the report counts them, in a table and in JSON."""
+    async with topaz.upscale_many(clips, output_dir=tmp_path / "out") as batch:
+        outcomes = await outcomes_of(batch)
+    assert ["ok"] * 6 == [outcome.status for outcome in outcomes]
+    assert [tmp_path / "out" / f"{clip.stem}-2x.mp4" for clip in clips] == [
+        outcome.path for outcome in outcomes
+    ]
+    report = batch.report
+    assert ({"ok": 6}, 48.0) == (report.counts, report.credits)
+    report.save(tmp_path / "report.json")
+    assert report == BatchReport.load(tmp_path / "report.json")
+    assert str(report).splitlines()[-1].startswith("6 ok; 48 credits; ")
+
+
+async def test_one_failure_never_cancels_a_sibling(
+    quick: Sandbox, clips: list[Path], tmp_path: Path
+) -> None:
+    """Refused, unknown, failed and pending each have their status, task id and error."""
+    quick.add_fault(Fault("createTask", "answer", code=422, msg="no", only='_factor": "1'))
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    async with client_of(quick) as topaz:
+        urls = [(await topaz.upload(clip)).url for clip in clips[:4]]
+        quick.faults.clear()
+        quick.add_fault(Fault("createTask", "answer", code=422, msg="no", only=urls[0]))
+        quick.add_fault(Fault("createTask", "lost_reply", only=urls[1]))
+        quick.add_fault(Fault("createTask", "fail", only=urls[2]))
+        outcomes = await outcomes_of(topaz.upscale_many([*urls, text, 42, "missing.mp4"]))
+    assert ["refused", "unknown", "failed", "ok", "refused", "refused", "refused"] == [
+        outcome.status for outcome in outcomes
+    ]
+    assert [False, False, True, True] == [bool(o.task_id) for o in outcomes[:4]]
+    assert ["no", "unknown"] == [o.error.billed for o in outcomes[:2] if o.error]
+    assert 3 == len(quick.books.billed)
+
+
+async def test_a_deadline_that_passes_leaves_the_task_pending(clips: list[Path]) -> None:
+    """The outcome names the task that goes on."""
+    async with (
+        Sandbox(run_seconds=30, poll_quota=None, engine=CopyEngine()) as sandbox,
+        client_of(sandbox) as topaz,
+    ):
+        (outcome,) = await outcomes_of(topaz.upscale_many(clips[:1], timeout=0.2))
+    assert ("pending", True) == (outcome.status, outcome.task_id in sandbox.books.billed)
+
+
+async def test_identical_inputs_are_submitted_once(quick: Sandbox, clips: list[Path]) -> None:
+    """Twins share the task and its cost."""
+    async with client_of(quick) as topaz:
+        outcomes = await outcomes_of(topaz.upscale_many([clips[0], clips[1], clips[0]]))
+    assert 2 == len(quick.books.billed)
+    assert ({outcomes[0].task_id}, 0) == ({outcomes[2].task_id}, outcomes[2].same_as)
+
+
+async def test_without_credits_nothing_more_is_submitted(quick: Sandbox, clips: list[Path]) -> None:
+    """After a 402 the rest is reported as not submitted, and the service is left alone."""
+    quick.add_fault(Fault("createTask", "answer", code=402, msg="insufficient", times=None))
+    async with client_of(quick) as topaz:
+        outcomes = await outcomes_of(topaz.upscale_many(clips, concurrency=1))
+    assert ["refused", *["not submitted"] * 5] == [outcome.status for outcome in outcomes]
+    assert 1 == quick.books.count("createTask")
+
+
+async def test_an_iterable_is_taken_as_there_is_room(quick: Sandbox, clips: list[Path]) -> None:
+    """Of an endless iterable no more is taken than is under way or waits to be read."""
+    taken = 0
+
+    def endless() -> Iterator[Path]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield clips[taken % 6]
+
+    async with client_of(quick) as topaz, topaz.upscale_many(endless(), concurrency=2) as batch:
+        seen = 0
+        async for _ in batch:
+            seen += 1
+            assert taken <= seen + 5
+            if seen == 10:
+                break
+    assert len(quick.books.billed) <= 6
+
+
+async def test_what_an_iterable_raises_comes_after_what_it_gave(
+    quick: Sandbox, clips: list[Path]
+) -> None:
+    """Submitted videos are still reported, then the caller's own error comes out."""
+
+    async def breaks() -> AsyncIterator[Path]:
+        yield clips[0]
+        yield clips[1]
+        raise LookupError("my list is broken")
+
+    seen: list[str] = []
+
+    async def read(topaz: TopazClient) -> None:
+        async for outcome in topaz.upscale_many(breaks()):
+            seen.append(outcome.status)
+
+    async with client_of(quick) as topaz:
+        with pytest.raises(LookupError):
+            await read(topaz)
+    assert ["ok", "ok"] == seen
+
+
+async def test_run_again_only_what_is_missing_is_done(
+    sandbox: Sandbox, clips: list[Path], tmp_path: Path
+) -> None:
+    """On the same journal and folder a second run buys nothing and brings what was deleted."""
+    for run in range(2):
+        async with client_of(sandbox, journal=tmp_path / "jobs.sqlite") as topaz:
+            report = await topaz.upscale_many(clips, output_dir=tmp_path / "out")
+        assert {"ok": 6} == report.counts
+        assert 6 == len(list((tmp_path / "out").iterdir()))
+        if run == 0:
+            served = sandbox.books.count("files")
+            (tmp_path / "out" / "clip 3-2x.mp4").unlink()
+    assert 6 == len(sandbox.books.billed)
+    assert 1 == sandbox.books.count("files") - served
+
+
+async def test_leaving_early_loses_no_task(clips: list[Path], tmp_path: Path) -> None:
+    """What was submitted is in the journal and can be recovered; nothing more is submitted."""
+    async with (
+        Sandbox(run_seconds=0.3, submit_window=0.5, poll_quota=None, engine=CopyEngine()) as box,
+        client_of(box, journal=tmp_path / "jobs.sqlite") as topaz,
+    ):
+        async for outcome in topaz.upscale_many(clips, concurrency=3):
+            assert "ok" == outcome.status
+            break
+        await asyncio.sleep(0)
+        billed = len(box.books.billed)
+        known = await topaz.journal.jobs("made")
+        assert set(box.books.billed) == {entry.task_id for entry in known}
+        pending = [job async for job in topaz.recover()]
+        await asyncio.gather(*pending)
+        assert billed == len(box.books.billed) < 6
+
+
+async def test_closing_the_client_ends_the_batch(clips: list[Path]) -> None:
+    """The loop over it ends, and no task is left behind."""
+    async with Sandbox(run_seconds=30, poll_quota=None, engine=CopyEngine()) as sandbox:
+        topaz = client_of(sandbox)
+        batch = topaz.upscale_many(clips[:3])
+        reading = asyncio.create_task(outcomes_of(batch))
+        await sandbox.books.until(lambda books: len(books.billed) == 3)
+        await topaz.aclose()
+        outcomes = await asyncio.wait_for(reading, 2)
+        assert {"pending", "unknown"} >= {outcome.status for outcome in outcomes}
+        with pytest.raises(ClientClosedError):
+            await outcomes_of(topaz.upscale_many(clips))
+        names = {task.get_name() for task in asyncio.all_tasks()}
+        assert not {name for name in names if name.startswith("topaz_async")}
+
+
+async def test_names_that_collide_are_made_unique(
+    topaz: TopazClient, clips: list[Path], tmp_path: Path
+) -> None:
+    """Two videos of one name become two files; what was there before stays."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "clip 0-2x.mp4").write_bytes(b"mine")
+    other = tmp_path / clips[0].name
+    other.write_bytes(clips[1].read_bytes())
+    report = await topaz.upscale_many([clips[0], other], output_dir=tmp_path / "out")
+    paths = {row.path for row in report.rows}
+    assert ({"ok": 2}, 2) == (report.counts, len(paths))
+    assert b"mine" == (tmp_path / "out" / "clip 0-2x.mp4").read_bytes()
+
+
+async def test_on_update_hears_of_each_video(topaz: TopazClient, clips: list[Path]) -> None:
+    """It is called with the video as it was handed in, and the record."""
+    heard: set[Path] = set()
+    await topaz.upscale_many(clips[:2], on_update=lambda video, record: heard.add(video))
+    assert set(clips[:2]) == heard
+
+
+async def test_a_reference_of_ones_own(quick: Sandbox, clips: list[Path], tmp_path: Path) -> None:
+    """reference= names each video; the journal holds it."""
+    async with client_of(quick, journal=tmp_path / "jobs.sqlite") as topaz:
+        outcomes = await outcomes_of(topaz.upscale_many(clips[:2], reference=lambda v: v.stem))
+    assert ["clip 0", "clip 1"] == [outcome.reference for outcome in outcomes]
+
+
+async def test_bad_options_are_refused(topaz: TopazClient, tmp_path: Path) -> None:
+    """One video is no iterable of videos; a folder must be one; concurrency is 1 or more."""
+    (tmp_path / "file").touch()
+    for wrong in (
+        lambda: topaz.upscale_many("clip.mp4"),
+        lambda: topaz.upscale_many([], concurrency=0),
+    ):
+        with pytest.raises(InvalidInputError):
+            wrong()
+    with pytest.raises(InvalidInputError, match="file, not a folder"):
+        await topaz.upscale_many([], output_dir=tmp_path / "file")
+    assert {} == (await topaz.upscale_many([])).counts
+
+
+def test_what_is_no_report_says_so(tmp_path: Path) -> None:
+    """Loading another file is a typed error."""
+    (tmp_path / "x.json").write_text("[1]")
+    with pytest.raises(JournalError):
+        BatchReport.load(tmp_path / "x.json")

@@ -1,0 +1,302 @@
+"""Many videos, bounded, reported one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter, OrderedDict
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+)
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+
+from .chapters import Chapters
+from .errors import (
+    ClientClosedError,
+    InsufficientCreditsError,
+    InvalidInputError,
+    SubmitUnknownError,
+    TopazError,
+    WaitTimeoutError,
+)
+from .models import Outcome, OutcomeStatus, TaskInput, TaskRecord, UpscaleFactor, UpscaleResult
+from .orders import Order, Video
+from .report import BatchReport, ReportRow
+from .targets import Target
+from .urls import shown
+
+__all__ = ["Batch"]
+
+Videos = Iterable[Video] | AsyncIterable[Video]
+
+#: How many inputs are remembered, to know an identical one again.
+_REMEMBERED = 100_000
+
+
+class Batch:
+    """Upscales what an iterable gives; yields `Outcome`s in order of completion.
+
+        async with topaz.upscale_many(videos, output_dir="out") as batch:
+            async for outcome in batch: ...
+        print(batch.report)
+
+    Made by `TopazClient.upscale_many`.  Leaving early submits nothing more; submits under way
+    end and are written down, and submitted tasks go on at the service.
+    """
+
+    def __init__(
+        self,
+        story: Chapters,
+        videos: Videos,
+        *,
+        factor: UpscaleFactor | int | str,
+        output_dir: str | os.PathLike[str] | None,
+        reference: Callable[[Any], str | None] | None,
+        concurrency: int,
+        timeout: float | None,
+        overwrite: bool,
+        on_update: Callable[[Any, TaskRecord], Any] | None,
+        submit: dict[str, Any],
+    ) -> None:
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise InvalidInputError(f"concurrency is {concurrency!r}; it must be 1 or more.")
+        if isinstance(videos, (str, bytes, os.PathLike, TaskInput)):
+            raise InvalidInputError("upscale_many takes an iterable of videos; this is one video.")
+        self._story = story
+        self._videos = _each(videos)
+        self._factor = factor
+        self._output_dir = output_dir
+        self._reference = reference
+        self._timeout = timeout
+        self._overwrite = overwrite
+        self._on_update = on_update
+        self._submit = submit
+        self._room = asyncio.Semaphore(concurrency)
+        self._done: asyncio.Queue[Outcome | None] = asyncio.Queue(concurrency)
+        self._items: set[asyncio.Task[None]] = set()
+        self._feeder: asyncio.Task[None] | None = None
+        self._target: Target | None = None
+        self._titles: Counter[str] = Counter()
+        #: Fingerprints of this batch and what became of them, oldest first.
+        self._seen: OrderedDict[str, asyncio.Future[Outcome]] = OrderedDict()
+        self._out_of_credits = False
+        self._failure: Exception | None = None
+        self._rows: list[ReportRow] = []
+        self._began: float | None = None
+        self._ended: float | None = None
+
+    @property
+    def report(self) -> BatchReport:
+        """The batch so far; grows by a short row for each item."""
+        seconds = 0.0
+        if self._began is not None:
+            seconds = (self._ended or asyncio.get_running_loop().time()) - self._began
+        return BatchReport(seconds=seconds, rows=tuple(self._rows))
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> AsyncGenerator[Outcome, None]:
+        return self._outcomes()
+
+    async def _outcomes(self) -> AsyncGenerator[Outcome, None]:
+        # A generator, for only a generator is told when its loop is left.
+        try:
+            await self._start()
+            while (outcome := await self._done.get()) is not None:
+                yield outcome
+        finally:
+            await self.aclose()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def __await__(self) -> Generator[Any, None, BatchReport]:
+        return self._run().__await__()
+
+    async def _run(self) -> BatchReport:
+        async for _ in self:
+            pass
+        return self.report
+
+    async def aclose(self) -> None:
+        """Begin nothing more and let go of what is under way; twice is fine."""
+        if self._ended is None and self._began is not None:
+            self._ended = asyncio.get_running_loop().time()
+        tasks = [task for task in (self._feeder, *self._items) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks and self._done.empty():
+            self._done.put_nowait(None)  # whoever else waits for an outcome
+
+    # -- the pipeline -----------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        if self._feeder is not None:
+            return
+        self._story.calls.check_open()
+        self._story.batches.add(self)
+        self._began = asyncio.get_running_loop().time()
+        if self._output_dir is not None:
+            folder = os.path.join(os.fspath(self._output_dir), "")
+            self._target = await self._story.target(folder, InvalidInputError, self._overwrite)
+        self._feeder = asyncio.create_task(self._feed(), name="topaz_async batch")
+
+    async def _feed(self) -> None:
+        """Begin an item whenever there is room, until the iterable ends or raises."""
+        index = 0
+        try:
+            async for video in self._videos:
+                await self._room.acquire()
+                if self._story.calls.closed:
+                    break
+                item = asyncio.create_task(self._item(index, video), name="topaz_async item")
+                self._items.add(item)
+                item.add_done_callback(self._items.discard)
+                index += 1
+        except Exception as error:  # the caller's iterable; told after the outcomes
+            self._failure = error
+        while self._items:
+            await asyncio.wait(self._items)
+        await self._done.put(None)
+
+    async def _item(self, index: int, video: Video) -> None:
+        try:
+            began = asyncio.get_running_loop().time()
+            blank = Outcome(index=index, video=_told(video), status="not submitted")
+            outcome = await self._outcome(blank, video)
+            seconds = asyncio.get_running_loop().time() - began
+            outcome = attrs.evolve(outcome, seconds=seconds)
+            self._rows.append(ReportRow.of(outcome))
+            await self._done.put(outcome)
+        finally:
+            self._room.release()
+
+    async def _outcome(self, blank: Outcome, video: Video) -> Outcome:
+        if self._out_of_credits:
+            return blank
+        try:
+            order = await self._story.order(
+                video, factor=self._factor, reference=self._named(video), **self._submit
+            )
+        except TopazError as error:
+            return attrs.evolve(blank, status="refused", error=error)
+        self._name_by_content(order)
+        twin = self._seen.get(order.intent.fingerprint)
+        if twin is not None:
+            first = await asyncio.shield(twin)
+            return attrs.evolve(first, index=blank.index, video=blank.video, same_as=first.index)
+        ours: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._seen[order.intent.fingerprint] = ours
+        while len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
+        try:
+            outcome = await self._upscale(blank, order, video)
+        except BaseException:
+            ours.cancel()
+            raise
+        ours.set_result(outcome)
+        return outcome
+
+    async def _upscale(self, blank: Outcome, order: Order, video: Video) -> Outcome:
+        outcome = attrs.evolve(blank, reference=order.intent.reference)
+        on_update = self._on_update
+        try:
+            with self._story.calls.enter() as call:
+                done = await self._story.finished(order, self._target)
+                if done is None:
+                    if self._out_of_credits:
+                        return outcome
+                    job = await self._story.submit(call, order)
+                    outcome = attrs.evolve(outcome, task_id=job.task_id)
+                    done = await self._story.wait(
+                        job,
+                        self._timeout,
+                        None if on_update is None else lambda record: on_update(video, record),
+                    )
+                    if self._target is not None:
+                        done = await self._bring(order, done)
+                return _ok(outcome, done)
+        except TopazError as error:
+            self._out_of_credits |= isinstance(error, InsufficientCreditsError)
+            task_id = outcome.task_id or error.task_id
+            record = getattr(error, "record", None)
+            return attrs.evolve(
+                outcome,
+                status=_status(error, task_id),
+                task_id=task_id,
+                credits=None if record is None else record.credits_consumed,
+                error=error,
+            )
+
+    async def _bring(self, order: Order, result: UpscaleResult) -> UpscaleResult:
+        assert self._target is not None
+        title = f"{order.title}-{order.factor}x"
+        self._titles[title] += 1
+        number = self._titles[title]
+        name = title if number == 1 else f"{title} ({number})"
+        return await self._story.bring(result, self._target, name, None, self._overwrite)
+
+    def _named(self, video: Video) -> str | None:
+        return None if self._reference is None else self._reference(video)
+
+    def _name_by_content(self, order: Order) -> None:
+        """Name the work by its fingerprint where a journal can find it again."""
+        if order.intent.reference is None and self._story.keeps_a_journal:
+            reference = f"batch:{order.intent.fingerprint}"
+            order.intent = attrs.evolve(order.intent, reference=reference)
+
+
+def _ok(outcome: Outcome, result: UpscaleResult) -> Outcome:
+    return attrs.evolve(
+        outcome,
+        status="ok",
+        task_id=result.task_id,
+        result=result,
+        credits=result.credits_consumed,
+    )
+
+
+def _status(error: TopazError, task_id: str | None) -> OutcomeStatus:
+    if isinstance(error, (WaitTimeoutError, ClientClosedError)) and task_id:
+        return "pending"
+    if isinstance(error, SubmitUnknownError) or (task_id is None and error.billed == "unknown"):
+        return "unknown"
+    if isinstance(error, ClientClosedError):
+        return "not submitted"
+    return "failed" if task_id else "refused"
+
+
+def _told(video: Video) -> str:
+    if isinstance(video, TaskInput):
+        links = [value for value in attrs.asdict(video).values() if "://" in str(value)]
+        return shown(str(links[0])) if links else video.model
+    text = os.fspath(video) if isinstance(video, (str, os.PathLike)) else repr(video)
+    return shown(text) if "://" in text else text[:200]
+
+
+async def _each(videos: Videos) -> AsyncIterator[Video]:
+    if isinstance(videos, AsyncIterable):
+        async for video in videos:
+            yield video
+    else:
+        for video in videos:
+            yield video

@@ -1,0 +1,84 @@
+"""The demo: a clip is made, upscaled in a sandbox, and laid side by side with the result."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..texts import clean
+from .display import duration, is_live, say, show, size
+from .exits import UsageError
+from .service import MISSING_SANDBOX, embedded
+from .upscaling import bring_through
+from .wishes import Wish
+
+if TYPE_CHECKING:
+    from ..sandbox import MediaInfo
+
+__all__ = ["demo"]
+
+
+async def demo(folder: Path, console: Console, stop: asyncio.Event) -> None:
+    """Make a clip in a folder, upscale it 4x, and show both.
+
+    Args:
+        folder: Where the two files go; it is made if it is missing.
+        console: Where everything is shown.
+        stop: Ends the demo early.
+
+    Raises:
+        UsageError: PyAV is missing, or the folder cannot be written.
+    """
+    try:
+        from ..sandbox.media import make_clip, probe
+    except ImportError:
+        raise UsageError(MISSING_SANDBOX) from None
+    clip, output = folder / "clip.mp4", folder / "clip-4x.mp4"
+    say(console, "No key, no network: a sandbox on this machine plays the service.")
+    try:
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(make_clip, clip)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UsageError(f"{clean(folder, 4096)} cannot be written: {reason}.") from None
+    wish = Wish(clip=str(clip), factor="4", output=output, overwrite=True)
+    # Long enough for the eye to follow each stage.
+    async with embedded(queue_seconds=0.4, run_seconds=0.6) as service:
+        _, seconds = await bring_through(service, wish, console, stop)
+    before = await asyncio.to_thread(probe, clip)
+    after = await asyncio.to_thread(probe, output)
+    say(console)
+    show(console, _side_by_side(console, (clip, before), (output, after)))
+    say(console)
+    say(
+        console,
+        f"upscaled {before.width}x{before.height} to {after.width}x{after.height} "
+        f"in {duration(seconds)}: ",
+        (clean(output, 4096), "bold"),
+    )
+
+
+def _side_by_side(console: Console, *files: tuple[Path, MediaInfo]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD if is_live(console) else None, pad_edge=is_live(console))
+    table.add_column("")
+    for heading in ("pixels", "frames", "seconds", "sound", "size"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("file", overflow="fold")
+    for name, (path, info) in zip(("before", "after"), files, strict=True):
+        table.add_row(
+            name,
+            f"{info.width}x{info.height}",
+            str(info.frames),
+            f"{info.seconds:.2f}",
+            info.audio_codec or "none",
+            size(path.stat().st_size),
+            Text(clean(path.name, 200)),
+            style="bold" if name == "after" else "",
+        )
+    return table

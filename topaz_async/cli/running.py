@@ -1,0 +1,53 @@
+"""Run a command's story on an event loop, so that Ctrl-C and SIGTERM end it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
+
+__all__ = ["run_story"]
+
+T = TypeVar("T")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run_story(story: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine function to its end and return what it returns.
+
+    Args:
+        story: Called with an event that Ctrl-C or SIGTERM sets; the story is to end soon then.
+            A second signal does what it does without us: it ends the program at once.
+    """
+
+    async def begin() -> T:
+        stop = asyncio.Event()
+        with _setting(stop, asyncio.get_running_loop()):
+            return await story(stop)
+
+    return asyncio.run(begin())
+
+
+@contextmanager
+def _setting(stop: asyncio.Event, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        restore()
+        loop.call_soon_threadsafe(stop.set)
+
+    # Not loop.add_signal_handler: Windows has none.
+    for number in _SIGNALS:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        restore()

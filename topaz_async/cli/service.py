@@ -1,0 +1,131 @@
+"""Which service a command talks to: the real one, one that was named, or an embedded sandbox."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import attrs
+
+from ..client import BASE_URL, TopazClient
+from ..settings import PollPolicy, Quotas
+from ..texts import clean
+from ..urls import is_loopback
+from .exits import UsageError
+
+if TYPE_CHECKING:
+    from ..sandbox import Sandbox
+
+__all__ = ["MISSING_SANDBOX", "Service", "embedded", "named", "open_sandbox"]
+
+MISSING_SANDBOX = (
+    "The sandbox needs PyAV, which is not installed: pip install 'topaz_async[cli,sandbox]'"
+)
+
+_NO_KEY = (
+    "There is no API key. Set KIE_API_KEY to the key of your kie.ai account, or add --sandbox "
+    "to rehearse on this machine: that needs no key and costs nothing."
+)
+
+#: A service on this machine answers at once, so its tasks are looked at more often.
+_NEARBY = PollPolicy(first=0.15, longest=1.0)
+
+
+@attrs.frozen(kw_only=True)
+class Service:
+    """Where a clip is sent, and with which key."""
+
+    api_key: str = attrs.field(repr=False)
+    base_url: str = BASE_URL
+    upload_url: str | None = None
+    #: The service ends with the command, tasks included; its bills are play money.
+    is_embedded: bool = False
+
+    @property
+    def is_the_real_one(self) -> bool:
+        """Whether this is kie.ai itself."""
+        return self.base_url == BASE_URL
+
+    def client(self, *, max_upload_bytes: int | None = None) -> TopazClient:
+        """Return a new client of this service."""
+        nearby = is_loopback(urlsplit(self.base_url).hostname)
+        quotas = Quotas() if max_upload_bytes is None else Quotas(max_upload_bytes=max_upload_bytes)
+        return TopazClient(
+            self.api_key,
+            base_url=self.base_url,
+            upload_url=self.upload_url,
+            polling=_NEARBY if nearby else None,
+            quotas=quotas,
+        )
+
+
+def named(base_url: str | None, upload_url: str | None) -> Service:
+    """Return the service that options and environment name: kie.ai when they name none.
+
+    Raises:
+        UsageError: There is no key.
+    """
+    key = os.environ.get("KIE_API_KEY")
+    if not key:
+        raise UsageError(_NO_KEY)
+    return Service(
+        api_key=key,
+        base_url=base_url or os.environ.get("TOPAZ_ASYNC_BASE_URL") or BASE_URL,
+        upload_url=upload_url or os.environ.get("TOPAZ_ASYNC_UPLOAD_URL") or None,
+    )
+
+
+@asynccontextmanager
+async def embedded(
+    *, queue_seconds: float = 0.0, run_seconds: float = 0.0
+) -> AsyncIterator[Service]:
+    """Run a sandbox for as long as the block lasts."""
+    async with open_sandbox(queue_seconds=queue_seconds, run_seconds=run_seconds) as sandbox:
+        yield Service(
+            api_key=sandbox.api_key,
+            base_url=sandbox.base_url,
+            upload_url=sandbox.upload_url,
+            is_embedded=True,
+        )
+
+
+@asynccontextmanager
+async def open_sandbox(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    queue_seconds: float = 0.0,
+    run_seconds: float = 0.0,
+    credits: float = 1000.0,  # noqa: A002  # the service's word
+) -> AsyncIterator[Sandbox]:
+    """Run a sandbox for as long as the block lasts.
+
+    Raises:
+        UsageError: PyAV is missing, or the sandbox cannot run as it was asked to.
+    """
+    try:
+        from ..sandbox import Sandbox
+
+        sandbox = Sandbox(
+            host,
+            port,
+            queue_seconds=queue_seconds,
+            run_seconds=run_seconds,
+            credits=credits,
+        )
+    except ImportError:
+        raise UsageError(MISSING_SANDBOX) from None
+    except ValueError as error:
+        raise UsageError(f"The sandbox cannot run like that: {clean(error)}.") from None
+    try:
+        await sandbox.start()
+    except (OSError, OverflowError) as error:
+        reason = (getattr(error, "strerror", None) or clean(error)).rstrip(".")
+        raise UsageError(f"The sandbox cannot listen on {host}:{port}: {reason}.") from None
+    try:
+        yield sandbox
+    finally:
+        await sandbox.aclose()
