@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from topaz_async.errors import JournalError

@@ -14,6 +14,9 @@ import pytest
 from topaz_async.errors import JournalError
 from topaz_async.owners import Owner
 
+if sys.platform != "win32":
+    import fcntl
+
 ROOT = Path(__file__).parents[1]
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
@@ -230,6 +233,40 @@ def test_file_taken_for_dead_before_it_was_locked(
     assert not swept[0].endswith(f"{token}.lock")
     assert Owner(str(beside)).lives(token)
     owner.release()
+
+
+@posix
+def test_removed_while_locked(beside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead owner's file is removed while it is locked: nobody can come to life in it."""
+    path = Path(f"{beside}-owners", "dead.lock")
+    path.parent.mkdir()
+    path.touch()
+    free: list[bool] = []
+    really_unlink = os.unlink
+
+    def unlink(name: str) -> None:
+        if os.path.exists(name):
+            with open(name, "rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    free.append(True)
+                except BlockingIOError:
+                    free.append(False)
+        really_unlink(name)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    assert not Owner(str(beside)).lives("dead")
+    assert free == [False]
+
+
+@posix
+def test_onlookers_are_not_taken_for_the_owner(beside: Path) -> None:
+    """A dead owner is dead for two who look at the same moment."""
+    path = Path(f"{beside}-owners", "dead.lock")
+    path.parent.mkdir()
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert not Owner(str(beside)).lives("dead")
 
 
 def test_forgotten_owner_is_released(beside: Path) -> None:

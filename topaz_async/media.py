@@ -148,7 +148,7 @@ def _named(kind: str | None) -> str:
 def _seconds(file: BinaryIO, kind: str, size: int) -> float | None:
     """Return the length that a file's header gives; None for broken or silent headers."""
     try:
-        seconds = _matroska_seconds(file) if kind == "mkv" else _mp4_seconds(file, size)
+        seconds = _matroska_seconds(file, size) if kind == "mkv" else _mp4_seconds(file, size)
     except (struct.error, IndexError, OverflowError):
         return None
     return seconds if seconds is not None and 0 < seconds < _LONGEST else None
@@ -184,10 +184,12 @@ def _mp4_seconds(file: BinaryIO, size: int) -> float | None:
     return None
 
 
-def _matroska_seconds(file: BinaryIO) -> float | None:
+def _matroska_seconds(file: BinaryIO, size: int) -> float | None:
     """Walk to Segment/Info: TimestampScale x Duration.  Source: RFC 9559, 5.1.2."""
     offset = 0
     for _ in range(_MAX_STEPS):
+        if offset >= size:  # no file system lets one seek to where a broken size leads
+            return None
         file.seek(offset)
         head = file.read(12)
         identifier, at = _element_id(head, 0)

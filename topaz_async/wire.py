@@ -39,7 +39,7 @@ from .models import TaskInput, TaskRecord, UploadedFile
 from .orders import described
 from .ports import Answer, FilePart, Repeat, Request
 from .settings import Timeouts
-from .texts import Redact, clean, thorough
+from .texts import Redact, clean, quoted, thorough
 from .urls import check_url
 
 __all__ = ["Made", "Refused", "Unknown", "Wire", "retry_after"]
@@ -250,6 +250,8 @@ class Wire:
         if envelope.is_object and 200 <= envelope.code <= 299:
             words = clean(json.dumps(envelope.body, ensure_ascii=False))
             message = f"The service said yes to createTask and named no task that is fit: {words}"
+        if task_id is not None:
+            message = f"The answer leaves a doubt and names task {task_id}. {message}"
         error = SubmitUnknownError(message, code=envelope.code, task_id=task_id, billed="unknown")
         error.words = words
         return Unknown(error)
@@ -361,8 +363,9 @@ class Wire:
         return envelope.data
 
     def _unreadable(self, name: str, envelope: Envelope) -> ResponseError:
+        found = f"its data is {quoted(envelope.data)}" if envelope.is_object else envelope.words
         return ResponseError(
-            f"The answer to {name} is not what the protocol says: {envelope.words or 'no words'}",
+            f"The answer to {name} is not what the protocol says: {found}",
             code=envelope.code,
             retryable=True,
             hint=_NOT_OUR_PROTOCOL,

@@ -1,0 +1,309 @@
+"""The public types as a user meets them: checked by mypy and pyright, never run."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, assert_type
+
+from topaz_async import (
+    ApiError,
+    AuthenticationError,
+    Billed,
+    Budget,
+    BudgetError,
+    CallbackError,
+    ClientClosedError,
+    ConfigurationError,
+    ConnectError,
+    DownloadError,
+    EdgeBlockedError,
+    Entry,
+    FeatureDisabledError,
+    FileError,
+    GenerationError,
+    ImageUpscaleInput,
+    InsufficientCreditsError,
+    IntegrityError,
+    Intent,
+    InvalidInputError,
+    Job,
+    Journal,
+    JournalError,
+    KeyQuotaError,
+    LinkExpiredError,
+    MaintenanceError,
+    MalformedCallbackError,
+    NotFoundError,
+    PollPolicy,
+    Quotas,
+    RateLimitError,
+    ReferenceConflictError,
+    RequestTimeoutError,
+    ResponseError,
+    ResultError,
+    RetryPolicy,
+    ServerError,
+    SignatureError,
+    SqliteJournal,
+    StaleCallbackError,
+    SubmitUnknownError,
+    TaskFailedError,
+    TaskInput,
+    TaskNotFoundError,
+    TaskRecord,
+    TaskState,
+    Timeouts,
+    TooLargeError,
+    TopazClient,
+    TopazError,
+    TransportError,
+    UnsafeUrlError,
+    UploadedFile,
+    UploadError,
+    UpscaleFactor,
+    UpscaleInput,
+    UpscaleResult,
+    ValidationError,
+    WaitTimeoutError,
+)
+
+EVERY_ERROR: list[type[TopazError]] = [
+    ApiError,
+    AuthenticationError,
+    BudgetError,
+    CallbackError,
+    ClientClosedError,
+    ConfigurationError,
+    ConnectError,
+    DownloadError,
+    EdgeBlockedError,
+    FeatureDisabledError,
+    FileError,
+    GenerationError,
+    InsufficientCreditsError,
+    IntegrityError,
+    InvalidInputError,
+    JournalError,
+    KeyQuotaError,
+    LinkExpiredError,
+    MaintenanceError,
+    MalformedCallbackError,
+    NotFoundError,
+    RateLimitError,
+    ReferenceConflictError,
+    RequestTimeoutError,
+    ResponseError,
+    ResultError,
+    ServerError,
+    SignatureError,
+    StaleCallbackError,
+    SubmitUnknownError,
+    TaskFailedError,
+    TaskNotFoundError,
+    TooLargeError,
+    TransportError,
+    UnsafeUrlError,
+    UploadError,
+    ValidationError,
+    WaitTimeoutError,
+]
+
+
+def told(record: TaskRecord) -> None:
+    """Stand for an `on_update`."""
+
+
+async def told_later(record: TaskRecord) -> None:
+    """Stand for an `on_update` that is a coroutine function."""
+
+
+def seen(done: int, total: int | None) -> None:
+    """Stand for an `on_progress`."""
+
+
+async def the_main_job() -> None:
+    """One await, with all that it takes."""
+    async with TopazClient() as topaz:
+        assert_type(topaz, TopazClient)
+        assert_type(await topaz.upscale("clip.mp4"), UpscaleResult)
+        result = await topaz.upscale(
+            Path("clip.mp4"),
+            factor=UpscaleFactor.X4,
+            output="out/",
+            timeout=None,
+            total_timeout=3600,
+            callback_url="https://app.example/kie",
+            reference="order-17",
+            fingerprint="v1",
+            seconds=12.5,
+            resubmit_unknown=False,
+            resubmit_failed=True,
+            on_update=told_later,
+            on_progress=seen,
+            overwrite=True,
+        )
+        assert_type(result.url, str)
+        assert_type(result.urls, tuple[str, ...])
+        assert_type(result.path, Path | None)
+        assert_type(result.record, TaskRecord)
+        assert_type(result.task_id, str)
+        assert_type(result.reference, str | None)
+        assert_type(result.credits_consumed, float | None)
+        results = await asyncio.gather(*(topaz.upscale(name, factor="4") for name in ("a", "b")))
+        assert_type(results, list[UpscaleResult])
+
+
+async def step_by_step(topaz: TopazClient) -> None:
+    """Submit, follow, wait, fetch, download."""
+    job = await topaz.submit(UpscaleInput("https://a.example/c.mp4", factor=4), reference="r")
+    assert_type(job, Job)
+    assert_type(job.task_id, str)
+    assert_type(job.reference, str | None)
+    assert_type(job.unknown, bool)
+    assert_type(await topaz.submit(ImageUpscaleInput("https://a.example/p.png", 2)), Job)
+    assert_type(topaz.job("0123"), Job)
+    assert_type(topaz.job(job), Job)
+    assert_type(await job, UpscaleResult)
+    assert_type(job.updates(), AsyncIterator[TaskRecord])
+    async for update in job.updates(min_interval=2.0, timeout=None):
+        assert_type(update, TaskRecord)
+    assert_type(topaz.updates("0123", min_interval=1.0), AsyncGenerator[TaskRecord, None])
+    assert_type(await job.fetch(), TaskRecord)
+    assert_type(await job.download("out.mp4", on_progress=seen, overwrite=True), Path)
+    result = await topaz.wait_for_result(job, timeout=900, on_update=told)
+    assert_type(result, UpscaleResult)
+    assert_type(await topaz.wait_for_result("0123", timeout=None), UpscaleResult)
+    assert_type(await topaz.fetch_task("0123"), TaskRecord)
+    for what in (result, job, result.url):
+        assert_type(await topaz.download(what, Path("out"), on_progress=seen), Path)
+    assert_type(await topaz.fresh_link(result.url), str)
+    assert_type(await topaz.credits(), float)
+    await topaz.aclose()
+
+
+async def chunks() -> AsyncIterator[bytes]:
+    """Stand for a stream of a caller's own."""
+    yield b""
+
+
+async def uploads(topaz: TopazClient) -> None:
+    """A path, bytes or a stream."""
+    for source in ("clip.mp4", Path("clip.mp4"), b"", chunks()):
+        assert_type(await topaz.upload(source, name="a.mp4", on_progress=seen), UploadedFile)
+    file = await topaz.upload("clip.mp4")
+    assert_type(file.url, str)
+    assert_type(file.name, str | None)
+    assert_type(file.size, int | None)
+    assert_type(file.mime_type, str | None)
+    assert_type(file.uploaded_at, datetime | None)
+    assert_type(file.raw, Mapping[str, Any])
+
+
+async def after_a_crash() -> None:
+    """The journal and what it holds."""
+    journal = SqliteJournal("jobs.sqlite")
+    as_protocol: Journal = journal
+    topaz = TopazClient(journal=journal, budget=Budget(max_tasks=5, max_credits=100.0))
+    async for job in topaz.recover():
+        assert_type(job, Job)
+    assert_type(await topaz.bind("order-17", "0123"), Job)
+    assert_type(topaz.journal, Journal)
+    entries = await as_protocol.jobs("unfinished")
+    assert_type(entries, list[Entry])
+    assert_type(entries[0].intent, Intent)
+    assert_type(entries[0].task_id, str | None)
+    assert_type(await topaz.journal.forget("order-17"), bool)
+
+
+def settings() -> None:
+    """Every option of the constructor."""
+    TopazClient(
+        "key",
+        base_url="https://api.example",
+        upload_url="https://up.example",
+        timeouts=Timeouts(poll=5),
+        retry=RetryPolicy(attempts=1),
+        polling=PollPolicy(first=1, steps=((30, 2.5), (60, 5))),
+        quotas=Quotas(submits=None, max_upload_bytes=50 * 1024 * 1024),
+        ssl=ssl.create_default_context(),
+        proxy="http://proxy.example:3128",
+        local_addr=("127.0.0.1", 0),
+        journal=Path("jobs.sqlite"),
+        budget=Budget(min_balance=10),
+    )
+    assert_type(PollPolicy.documented(), PollPolicy)
+    assert_type(PollPolicy().steps, tuple[tuple[float, float], ...])
+    assert_type(Quotas().polls, int | None)
+
+
+def records(record: TaskRecord) -> None:
+    """What one answer says."""
+    assert_type(record.state, TaskState)
+    assert_type(record.state == "waiting", bool)
+    assert_type(record.state.is_terminal, bool)
+    assert_type(record.state.is_success, bool)
+    assert_type(record.state.is_fail, bool)
+    assert_type(record.state.is_known, bool)
+    assert_type(record.model, str | None)
+    assert_type(record.result_urls, tuple[str, ...])
+    assert_type(record.fail_code, str | None)
+    assert_type(record.fail_message, str | None)
+    assert_type(record.created_at, datetime | None)
+    assert_type(record.completed_at, datetime | None)
+    assert_type(record.updated_at, datetime | None)
+    assert_type(record.cost_time, float | None)
+    assert_type(record.credits_consumed, float | None)
+    assert_type(record.progress, float | None)
+    assert_type(record.duration, float | None)
+    assert_type(record.result, Mapping[str, Any])
+    assert_type(record.raw, Mapping[str, Any])
+
+
+def inputs(task_input: TaskInput) -> None:
+    """What a task is made of."""
+    assert_type(task_input.model, str)
+    assert_type(UpscaleInput("https://a.example/c.mp4", "2").factor, UpscaleFactor)
+    assert_type(UpscaleInput("https://a.example/c.mp4").video_url, str)
+    assert_type(ImageUpscaleInput("https://a.example/p.png").image_url, str)
+    assert_type(UpscaleFactor.parse(4), UpscaleFactor)
+
+
+async def failures(topaz: TopazClient) -> None:
+    """Each error is caught by its class and carries plain values."""
+    try:
+        await topaz.upscale("clip.mp4")
+    except TimeoutError as timeout:
+        assert_type(timeout, TimeoutError)
+    except SubmitUnknownError as unknown:
+        assert_type(unknown.words, str | None)
+        assert_type(unknown.fingerprint, str | None)
+        assert_type(unknown.sent_at, datetime | None)
+    except TaskFailedError as failed:
+        assert_type(failed.fail_code, str | None)
+        assert_type(failed.fail_message, str | None)
+    except RateLimitError as busy:
+        assert_type(busy.retry_after, float | None)
+    except TopazError as error:
+        assert_type(error.message, str)
+        assert_type(error.code, int | None)
+        assert_type(error.task_id, str | None)
+        assert_type(error.reference, str | None)
+        assert_type(error.retryable, bool)
+        assert_type(error.billed, Billed)
+        assert_type(error.hint, str | None)
+        assert_type(error.about(billed="yes"), TopazError)
+    late = WaitTimeoutError("late", task_id="0123", billed="yes")
+    assert_type(late.about(reference="r"), WaitTimeoutError)
+    as_builtin: TimeoutError = late
+    assert_type(str(as_builtin), str)
+
+
+def wrong_uses(topaz: TopazClient) -> None:
+    """What a type checker must complain about."""
+    topaz.submit("clip.mp4", 4)  # type: ignore[call-arg, unused-coroutine]  # pyright: ignore
+    topaz.submit(42)  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore
+    TopazError("x", billed="maybe")  # type: ignore[arg-type]  # pyright: ignore
