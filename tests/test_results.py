@@ -54,7 +54,10 @@ def test_links_do_not_make_a_failure_a_success() -> None:
     assert failed(result_urls=LINKS).message == "Task t1 failed: the service gave no reason."
 
 
-AGAIN = "A new submit makes a new task, which may well succeed."
+AGAIN = (
+    "A new submit makes a new task, which may well succeed. "
+    "Its reference needs resubmit_failed=True for that."
+)
 CHANGE = "Change the input first: a new task of this one would fail as well."
 ENDED = "This task will not change any more; a new submit makes a new one."
 

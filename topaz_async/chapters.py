@@ -32,7 +32,7 @@ from .errors import (
     WaitTimeoutError,
     clean,
 )
-from .job import Job, JobClient
+from .job import Job, JobClient, known_id
 from .models import TaskRecord, UploadedFile, UpscaleFactor, UpscaleResult
 from .orders import Order, Video, described, make_order
 from .ports import Journal
@@ -182,26 +182,29 @@ class Chapters:
     async def wait(
         self, job: Job, seconds: float | None, on_update: OnUpdate | None
     ) -> UpscaleResult:
-        job.must_be_known()
         try:
             record = await self._parts.poller.wait(
-                job.task_id, timeout=seconds, on_update=on_update
+                known_id(job), timeout=seconds, on_update=on_update
             )
         except TopazError as error:
             raise error.about(reference=job.reference) from None
         return settle(record, job.reference)
 
     async def fetch(self, job: Job) -> TaskRecord:
-        job.must_be_known()
-        request = self._parts.wire.record_info(job.task_id)
-        return self._parts.wire.record(await self._parts.ask(request), job.task_id)
+        task_id = known_id(job)
+        try:
+            answer = await self._parts.ask(self._parts.wire.record_info(task_id))
+        except TopazError as error:
+            raise error.about(task_id=task_id, billed="unknown") from None
+        return self._parts.wire.record(answer, task_id)
 
     async def follow(
         self, job: Job, *, timeout: float | None, min_interval: float
     ) -> AsyncGenerator[TaskRecord, None]:
         self.calls.check_open()
-        job.must_be_known()
-        records = self._parts.poller.follow(job.task_id, timeout=timeout, min_interval=min_interval)
+        records = self._parts.poller.follow(
+            known_id(job), timeout=timeout, min_interval=min_interval
+        )
         async with contextlib.aclosing(records):
             async for record in records:
                 yield record
@@ -236,7 +239,8 @@ class Chapters:
             result_urls=entry.result_urls,
             credits_consumed=entry.credits_consumed,
         )
-        return UpscaleResult(entry.task_id, entry.result_urls, record, path, reference)
+        place = target.folder / path.name
+        return UpscaleResult(entry.task_id, entry.result_urls, record, place, reference)
 
     async def unfinished(self) -> list[Job]:
         jobs = []
@@ -387,9 +391,12 @@ class Chapters:
         place = await asyncio.to_thread(
             target.place, Path(parts.path).name or "video.mp4", overwrite=overwrite
         )
-        return await self._parts.downloader.fetch(
-            what, place, overwrite=overwrite, on_progress=on_progress
-        )
+        try:
+            return await self._parts.downloader.fetch(
+                what, place, overwrite=overwrite, on_progress=on_progress
+            )
+        except TopazError as error:  # a link says nothing about what it cost
+            raise error.about(billed="no") from None
 
     @contextlib.asynccontextmanager
     async def all_within(self, seconds: float | None, call: Call) -> AsyncIterator[None]:
@@ -401,11 +408,20 @@ class Chapters:
         except TimeoutError:
             if not limit.expired():
                 raise
-            where = f"task {call.task_id} goes on" if call.task_id else "no task is known"
+            where, hint = "nothing was submitted", None
+            if call.task_id:
+                where = f"task {call.task_id} goes on"
+                hint = f"wait_for_result({call.task_id!r}) waits again."
+            elif call.billed == "unknown":
+                where = "its createTask is under way"
+                hint = (
+                    "Its task id goes to the journal and the log; with a reference, the same "
+                    "call again waits for the same task."
+                )
             raise WaitTimeoutError(
                 f"The call did not end within {seconds:g} s; {where}.",
                 task_id=call.task_id,
                 retryable=call.billed == "no",
                 billed=call.billed,
-                hint=f"wait_for_result({call.task_id!r}) waits again." if call.task_id else None,
+                hint=hint,
             ) from None

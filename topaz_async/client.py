@@ -301,6 +301,9 @@ class TopazClient:
                     resubmit_unknown=resubmit_unknown,
                     resubmit_failed=resubmit_failed,
                 )
+                done = await story.finished(order, target)
+                if done is not None:
+                    return done
                 job = await story.submit(call, order, on_progress)
                 result = await story.wait(job, wait, on_update)
                 if target is None:

@@ -13,7 +13,7 @@ from .errors import ConfigurationError, SubmitUnknownError
 from .models import TaskRecord, UpscaleResult
 from .transfers import OnProgress
 
-__all__ = ["Job", "JobClient"]
+__all__ = ["Job", "JobClient", "known_id"]
 
 
 class JobClient(Protocol):
@@ -90,17 +90,6 @@ class Job:
             self, path, on_progress=on_progress, overwrite=overwrite
         )
 
-    def must_be_known(self) -> None:
-        """Raise `SubmitUnknownError` when nobody knows whether there is a task."""
-        if self.unknown:
-            raise SubmitUnknownError(
-                f"Nobody knows whether the submit of {self.reference!r} made a task.",
-                reference=self.reference,
-                billed="unknown",
-                hint="Look for it in the account's task log: client.bind(reference, task_id) "
-                "binds it, submit(..., resubmit_unknown=True) risks paying twice.",
-            )
-
     def _bound(self) -> JobClient:
         if self._client is None:
             raise ConfigurationError(
@@ -112,6 +101,19 @@ class Job:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (self.task_id, self.reference, self.unknown)
+
+
+def known_id(job: Job) -> str:
+    """Return a job's task id; raise `SubmitUnknownError` when nobody knows whether it has one."""
+    if job.unknown:
+        raise SubmitUnknownError(
+            f"Nobody knows whether the submit of {job.reference!r} made a task.",
+            reference=job.reference,
+            billed="unknown",
+            hint="Look for it in the account's task log: client.bind(reference, task_id) "
+            "binds it, submit(..., resubmit_unknown=True) risks paying twice.",
+        )
+    return job.task_id
 
 
 def _unpickled(task_id: str, reference: str | None, unknown: bool) -> Job:

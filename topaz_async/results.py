@@ -60,6 +60,8 @@ def _failed(record: TaskRecord, reference: str | None) -> TaskFailedError:
         hint = "Change the input first: a new task of this one would fail as well."
     elif _PASSING.search(words):
         hint, passing = "A new submit makes a new task, which may well succeed.", True
+        if reference is not None:
+            hint += " Its reference needs resubmit_failed=True for that."
     error = TaskFailedError(
         f"Task {clean(record.task_id, 80)} failed{code}: {words}",
         code=_number(record.fail_code),

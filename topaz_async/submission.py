@@ -70,6 +70,8 @@ class Submitter:
         self._journal_of = journal_of
         self._on_made = on_made
         self._exchanges: set[asyncio.Task[Any]] = set()
+        #: Outcomes that the journal could not take when they were known.
+        self._owed: list[tuple[Journal, Entry, Made | Refused | Unknown]] = []
 
     async def submit(self, order: Order) -> str:
         """Return the id of the task that the order made.
@@ -121,6 +123,8 @@ class Submitter:
         Raises:
             ReferenceConflictError: The reference stands for other work.
         """
+        if self._owed:
+            await asyncio.shield(self._keep(self._catch_up()))
         journal = self._journal_of(order.intent)
         if journal is None or order.intent.reference is None:
             return None
@@ -271,6 +275,11 @@ class Submitter:
             unknown.fingerprint = order.intent.fingerprint
             unknown.sent_at = sent_at
             unknown.hint = _ASK_FIRST
+            if unknown.task_id is not None:
+                unknown.hint = (
+                    f"fetch_task({unknown.task_id!r}) tells whether it is yours, and "
+                    "bind(reference, task_id) binds it to its reference."
+                )
             outcome = Unknown(unknown)
         return outcome
 
@@ -291,6 +300,12 @@ class Submitter:
         except JournalError as error:
             what = f"task {outcome.task_id}" if isinstance(outcome, Made) else "the outcome"
             _log.warning("The journal could not be written; note %s yourself: %s", what, error)
+            self._owed.append((journal, entry, outcome))
+
+    async def _catch_up(self) -> None:
+        """Write down what could not be written when it was known, if it can be now."""
+        owed, self._owed = self._owed, []
+        await asyncio.gather(*(self._remember(*each) for each in owed))
 
     async def aclose(self, grace: float) -> None:
         """Let exchanges under way end, for at most `grace` seconds."""
@@ -299,6 +314,7 @@ class Submitter:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        await self._catch_up()
 
 
 def _tell_late(task: asyncio.Task[Any], order: Order) -> None:

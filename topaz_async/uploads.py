@@ -87,6 +87,9 @@ class UploadSource:
                     yield piece
         except Exception as error:  # the caller's code, or a chunk that is no bytes
             raise UploadError(f"The stream failed: {type(error).__name__}.") from error
+        finally:
+            if isinstance(stream, AsyncGenerator):  # what it holds open is of no use any more
+                await stream.aclose()
 
 
 async def _of_bytes(content: bytes) -> AsyncGenerator[bytes, None]:
@@ -120,10 +123,10 @@ def _read_at(path: Path, at: int) -> tuple[bytes, tuple[int, int]]:
     The file is opened for each chunk: a reader that is cancelled cannot stop its thread, and
     would leave the file open.
     """
-    with path.open("rb", buffering=0) as file:
+    with path.open("rb") as file:
         status = os.fstat(file.fileno())
         file.seek(at)
-        return file.read(_CHUNK) or b"", (status.st_ino, status.st_mtime_ns)
+        return file.read(_CHUNK), (status.st_ino, status.st_mtime_ns)
 
 
 def _changed(how: str) -> UploadError:
