@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from topaz_async import (
+    ClientClosedError,
     ConfigurationError,
     ConnectError,
     ImageUpscaleInput,
@@ -22,10 +23,10 @@ from topaz_async import (
     UpscaleInput,
     WaitTimeoutError,
 )
-from topaz_async.sandbox import Sandbox
+from topaz_async.sandbox import Fault, Sandbox
 from topaz_async.sandbox.media import probe
 
-from .conftest import FAST_QUOTAS, client_of
+from .conftest import FAST_QUOTAS, client_of, settled
 from .virtual_time import run_on_a_loop
 
 
@@ -60,6 +61,48 @@ async def test_progress_is_told_in_both_directions(
     up, down = clip.stat().st_size, result.path.stat().st_size
     assert {(up, up), (down, down)} <= set(bytes_told)
     assert states[-1] == "success"
+
+
+async def test_the_task_id_is_told_as_soon_as_it_is_known(
+    topaz: TopazClient, sandbox: Sandbox, clip: Path
+) -> None:
+    """on_submit hears of the job before the wait begins; what it raises ends nothing."""
+    told: list[Job] = []
+
+    def note(job: Job) -> None:
+        told.append(job)
+        assert 0 == sandbox.books.count("recordInfo")
+        raise OSError("no disk to write it to")
+
+    result = await topaz.upscale(clip, on_submit=note)
+    assert [result.task_id] == [job.task_id for job in told]
+
+
+async def test_a_key_of_a_few_letters_is_part_of_anything(clip: Path) -> None:
+    """A test server's key "k" is not taken out of the links that hold the letter."""
+    async with (
+        Sandbox(api_key="k", poll_quota=None) as sandbox,
+        client_of(sandbox) as topaz,
+    ):
+        assert (await topaz.upscale(clip)).task_id in sandbox.books.billed
+
+
+async def test_a_close_that_is_cut_short_leaves_nothing_open(clip: Path) -> None:
+    """aclose() cancelled in its grace still closes every connection, without a warning."""
+    async with Sandbox(poll_quota=None) as sandbox:
+        sandbox.add_fault(Fault("createTask", "hang"))
+        topaz = client_of(sandbox)
+        submit = asyncio.create_task(topaz.submit(clip))
+        await sandbox.books.until(lambda books: books.count("createTask") == 1)
+        closing = asyncio.create_task(topaz.aclose())
+        await settled()
+        assert topaz._chapters._closing is not None
+        topaz._chapters._closing.cancel()  # as the end of the loop would
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        with pytest.raises(ClientClosedError) as caught:
+            await submit
+        assert "unknown" == caught.value.billed
 
 
 async def test_two_hundred_submits_at_once_meet_no_429(tiny_clip: Path) -> None:

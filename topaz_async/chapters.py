@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -45,6 +46,8 @@ from .urls import check_url
 from .watching import OnUpdate
 
 __all__ = ["Chapters"]
+
+_log = logging.getLogger("topaz_async")
 
 #: Where uploads go at the upload host.
 _FOLDER = "topaz-async"
@@ -159,6 +162,16 @@ class Chapters:
             raise error.about(reference=reference) from None
         call.task_id, call.billed = task_id, "yes"
         return Job(task_id, reference, self._client)
+
+    @staticmethod
+    def tell(on_submit: Callable[[Job], object] | None, job: Job) -> None:
+        """Tell the caller of its task; the caller's own failure is no failure of the task."""
+        if on_submit is None:
+            return
+        try:
+            on_submit(job)
+        except Exception:
+            _log.exception("on_submit failed; the upscale of task %s goes on.", job.task_id)
 
     def _lock_of(self, reference: str | None) -> asyncio.Lock:
         """Return the lock under which submits of one reference queue, so that one uploads."""

@@ -148,6 +148,7 @@ class TopazClient:
         seconds: float | None = None,
         resubmit_unknown: bool = False,
         resubmit_failed: bool = False,
+        on_progress: OnProgress | None = None,
     ) -> Job:
         """Upload the video if it is a local file, and make a task: this costs money.
 
@@ -172,6 +173,7 @@ class TopazClient:
             resubmit_unknown: Your consent to submit although an earlier submit of this
                 reference may have made a task.
             resubmit_failed: Submit again when the reference's task failed at the service.
+            on_progress: A function, called with (bytes sent, bytes in all) of the upload.
 
         Returns:
             The handle on the task; await it for the result. For a known reference, the handle
@@ -199,7 +201,7 @@ class TopazClient:
                 resubmit_unknown=resubmit_unknown,
                 resubmit_failed=resubmit_failed,
             )
-            return await self._chapters.submit(call, order)
+            return await self._chapters.submit(call, order, on_progress)
 
     async def wait_for_result(
         self,
@@ -253,6 +255,7 @@ class TopazClient:
         seconds: float | None = None,
         resubmit_unknown: bool = False,
         resubmit_failed: bool = False,
+        on_submit: Callable[[Job], object] | None = None,
         on_update: OnUpdate | None = None,
         on_progress: OnProgress | None = None,
         overwrite: bool = False,
@@ -270,9 +273,11 @@ class TopazClient:
             reference: As for `submit`; with a journal the whole call may be repeated after a
                 crash, and what was paid for is only waited for and downloaded.
             fingerprint, seconds, resubmit_unknown, resubmit_failed: As for `submit`.
+            on_submit: A function, called with the `Job` as soon as its task id is known: the
+                place to write the id down when there is no journal.
             on_update: As for `wait_for_result`.
-            on_progress: Called with (bytes done, bytes in all) of the upload, then of the
-                download.
+            on_progress: A function, called with (bytes done, bytes in all) of the upload, then of
+                the download.
             overwrite: Whether a file at `output` may be replaced; it stays if anything fails.
 
         Returns:
@@ -305,6 +310,7 @@ class TopazClient:
                 if done is not None:
                     return done
                 job = await story.submit(call, order, on_progress)
+                story.tell(on_submit, job)
                 result = await story.wait(job, wait, on_update)
                 if target is None:
                     return result

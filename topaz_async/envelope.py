@@ -65,7 +65,7 @@ def loads(text: str, redact: Redact = str) -> Any:
 
 def _scrub(value: Any, redact: Redact, depth: int) -> Any:
     if isinstance(value, str):
-        return redact(_SURROGATES.sub("\ufffd", value))
+        return redact(value if value.isascii() else _SURROGATES.sub("\ufffd", value))
     if isinstance(value, dict):
         if depth == 0:
             return None

@@ -77,6 +77,9 @@ def _visible(text: str) -> str:
 #: How a text may be read, besides as it stands.  A key is made of visible ASCII.
 _READINGS = (_unescaped, unquote, _without_entities, _visible)
 
+#: Without one of these, and with nothing invisible, a text can be read in one way only.
+_HIDING = frozenset("\\%&")
+
 #: JSON in JSON in JSON, and one to spare.
 _LAYERS = 4
 
@@ -88,6 +91,8 @@ def thorough(redact: Redact) -> Redact:
     """
 
     def search(text: str) -> str:
+        if text.isascii() and text.isprintable() and _HIDING.isdisjoint(text):
+            return redact(text)  # there is but one way to read it
         text = reading = redact(text)
         for _ in range(_LAYERS):
             before = reading

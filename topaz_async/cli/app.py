@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -158,8 +159,9 @@ def run(arguments: list[str]) -> int:
     if "--debug" in options:
         debug, options = True, [option for option in options if option != "--debug"]
     errors = make_console(stderr=True)
-    notes = _Notes(errors, debug=debug)
+    notes = _Notes(debug=debug)
     log = logging.getLogger("topaz_async")
+    level = log.level
     log.addHandler(notes)
     if debug:
         log.setLevel(logging.DEBUG)
@@ -179,6 +181,7 @@ def run(arguments: list[str]) -> int:
         return report(error, errors, debug=debug)
     finally:
         log.removeHandler(notes)
+        log.setLevel(level)
     return 0
 
 
@@ -202,12 +205,12 @@ def _misused(error: CycloptsError, console: Console, options: list[str]) -> int:
 class _Notes(logging.Handler):
     """Shows the library's warnings as single lines, above whatever is being drawn."""
 
-    def __init__(self, console: Console, *, debug: bool) -> None:
+    def __init__(self, *, debug: bool) -> None:
         super().__init__(logging.DEBUG if debug else logging.WARNING)
-        self._console, self._debug = console, debug
+        self._debug = debug
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._console.print(f"Note: {clean(record.getMessage(), 2000)}", soft_wrap=True)
+        # Not through a console: what is being drawn takes in sys.stderr, and rich goes around it.
+        print(f"Note: {clean(record.getMessage(), 2000)}", file=sys.stderr)
         if self._debug and record.exc_info:
-            trace = logging.Formatter().formatException(record.exc_info)
-            self._console.print(trace, soft_wrap=True)
+            print(logging.Formatter().formatException(record.exc_info), file=sys.stderr)

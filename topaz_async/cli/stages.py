@@ -8,6 +8,7 @@ from typing import Literal
 
 import attrs
 
+from ..job import Job
 from ..models import TaskRecord
 from ..texts import clean
 
@@ -60,7 +61,7 @@ class Stages:
         self.is_stopping = False
         self.now = clock
         self._on_change = on_change
-        self._record: TaskRecord | None = None
+        self._is_submitted = False
         self._begin("upload" if is_local else "submit")
 
     @property
@@ -70,7 +71,7 @@ class Stages:
 
     def progress(self, done: int, total: int | None) -> None:
         """Bytes were moved: up until the task is known, down from then on."""
-        name: Name = "upload" if self._record is None else "download"
+        name: Name = "download" if self._is_submitted else "upload"
         if done == total and any(s.name == name and s.ended is not None for s in self.all):
             return  # the last byte is told of twice
         stage = self._begin(name)
@@ -80,13 +81,16 @@ class Stages:
             if name == "upload":
                 self._begin("submit")
 
+    def submitted(self, job: Job) -> None:
+        """The task is made, and its id is known."""
+        self._is_submitted = True
+        submit = self._begin("submit")
+        submit.text = f"task {clean(job.task_id, 80)}"
+        self._end(submit)
+        self._begin("wait")
+
     def update(self, record: TaskRecord) -> None:
         """The service has said something new about the task."""
-        if self._record is None:
-            submit = self._begin("submit")
-            submit.text = f"task {clean(record.task_id, 80)}"
-            self._end(submit)
-        self._record = record
         wait = self._begin("wait")
         wait.text = clean(record.state, 40)
         if record.progress is not None and not record.state.is_terminal:

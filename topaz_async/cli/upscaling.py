@@ -91,6 +91,7 @@ async def bring_through(
                     factor=wish.factor,
                     output=wish.output,
                     timeout=wish.timeout,
+                    on_submit=stages.submitted,
                     on_update=stages.update,
                     on_progress=stages.progress,
                     overwrite=wish.overwrite,
