@@ -63,9 +63,7 @@ async def test_forty_callers_at_once_are_one_task(
     """With a journal and without one, forty submits of a reference pay once."""
     path = tmp_path / "jobs.sqlite" if kept else None
     async with client_of(sandbox, journal=path) as client:
-        jobs = await asyncio.gather(
-            *(client.submit(clip, reference="order-17") for _ in range(40))
-        )
+        jobs = await asyncio.gather(*(client.submit(clip, reference="order-17") for _ in range(40)))
     assert 1 == len({job.task_id for job in jobs}) == len(sandbox.books.billed)
     assert 1 == sandbox.books.count("file-stream-upload")
 
@@ -304,9 +302,7 @@ async def test_max_credits_needs_the_length_of_a_url(sandbox: Sandbox, clip: Pat
         await client.submit(url, seconds=1.0)
 
 
-async def test_what_was_refused_is_given_back_to_the_budget(
-    sandbox: Sandbox, clip: Path
-) -> None:
+async def test_what_was_refused_is_given_back_to_the_budget(sandbox: Sandbox, clip: Path) -> None:
     """A refusal frees its reservation; an unknown submit keeps it."""
     async with client_of(sandbox, budget=Budget(max_tasks=1)) as client:
         sandbox.add_fault(Fault("createTask", "answer", code=422, msg="no"))

@@ -12,6 +12,8 @@ from typing import Any, assert_type
 from topaz_async import (
     ApiError,
     AuthenticationError,
+    Batch,
+    BatchReport,
     Billed,
     Budget,
     BudgetError,
@@ -38,6 +40,7 @@ from topaz_async import (
     MaintenanceError,
     MalformedCallbackError,
     NotFoundError,
+    Outcome,
     PollPolicy,
     Quotas,
     RateLimitError,
@@ -217,6 +220,25 @@ async def after_a_crash() -> None:
     assert_type(entries[0].intent, Intent)
     assert_type(entries[0].task_id, str | None)
     assert_type(await topaz.journal.forget("order-17"), bool)
+
+
+async def many(topaz: TopazClient) -> None:
+    """A batch is entered and iterated, or awaited for its report."""
+    async with topaz.upscale_many(["a.mp4", Path("b.mp4")], output_dir="out") as batch:
+        assert_type(batch, Batch)
+        async for outcome in batch:
+            assert_type(outcome, Outcome)
+            assert_type(outcome.path, Path | None)
+            assert_type(outcome.error, TopazError | None)
+        assert_type(batch.report, BatchReport)
+    report = await topaz.upscale_many(chunked_videos(), reference=lambda video: str(video))
+    assert_type(report, BatchReport)
+    assert_type(report.counts, dict[str, int])
+    assert_type(BatchReport.load("report.json"), BatchReport)
+
+
+async def chunked_videos() -> AsyncIterator[str]:
+    yield "https://a.example/c.mp4"
 
 
 def settings() -> None:
