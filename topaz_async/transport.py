@@ -102,7 +102,7 @@ class _Body(aiohttp.payload.AsyncIterablePayload):
             self._progress.failure = error
             raise
         finally:
-            if isinstance(self._value, AsyncGenerator):  # do not leave it to the loop's end
+            if isinstance(self._value, AsyncGenerator):  # not left to the garbage collector
                 await self._value.aclose()
 
     async def _pass_on(self, writer: AbstractStreamWriter, chunk: bytes) -> None:

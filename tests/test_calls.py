@@ -1,0 +1,314 @@
+"""The calls under way: closing ends them with an error of ours, and disturbs nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from topaz_async import (
+    ClientClosedError,
+    ConfigurationError,
+    PollPolicy,
+    Quotas,
+    RetryPolicy,
+    Timeouts,
+    TopazClient,
+    TopazError,
+)
+from topaz_async.calls import Calls
+
+from .byteserver import (
+    KEY,
+    ByteServer,
+    Peer,
+    accepted,
+    answer,
+    everything_said,
+    hang,
+    http,
+    no_traces,
+    say,
+    service,
+    until,
+)
+from .virtual_time import run_on_a_loop
+
+FILM = b"\x00\x00\x00\x18ftypisom" + bytes(5000)
+
+
+@pytest.fixture
+async def clean() -> AsyncIterator[None]:
+    async with no_traces():
+        yield
+
+
+# -- one call -----------------------------------------------------------------------------------
+
+
+async def _call(calls: Calls, seconds: float = 30.0) -> str:
+    with calls.enter() as call:
+        call.task_id, call.billed = "task-1", "yes"
+        await asyncio.sleep(seconds)
+    return "done"
+
+
+async def _begin(calls: Calls) -> asyncio.Task[str]:
+    task = asyncio.create_task(_call(calls))
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_closed() -> None:
+    """A call under way ends with an error that names the task, its cost and the way on."""
+    calls = Calls()
+    task = await _begin(calls)
+    calls.close()
+    calls.close()
+    with pytest.raises(ClientClosedError) as caught:
+        await task
+    assert (caught.value.task_id, caught.value.billed) == ("task-1", "yes")
+    assert "wait_for_result('task-1')" in str(caught.value)
+    assert task.cancelling() == 0
+
+
+async def test_cancelled() -> None:
+    """A call that its caller cancels is cancelled, though the client is closed as well."""
+    for first in (True, False):
+        calls = Calls()
+        task = await _begin(calls)
+        if first:
+            task.cancel()
+        calls.close()
+        if not first:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_ended_meanwhile() -> None:
+    """A call that fails by itself while it is closed leaves its task's own timeouts alone."""
+    calls = Calls()
+
+    async def stubborn() -> None:
+        async with asyncio.timeout(0.05):
+            with contextlib.suppress(TopazError), calls.enter():
+                try:
+                    await asyncio.sleep(30)
+                except asyncio.CancelledError:
+                    raise TopazError("its own") from None
+            await asyncio.sleep(30)
+
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    calls.close()
+    with pytest.raises(TimeoutError):
+        await task
+
+
+async def test_two_in_one_task() -> None:
+    """Two calls in one another, closed together, end in the outer one's error."""
+    calls = Calls()
+
+    async def outer() -> None:
+        with calls.enter() as call:
+            call.task_id = "outer"
+            await _call(calls)
+
+    task = asyncio.create_task(outer())
+    await asyncio.sleep(0)
+    calls.close()
+    with pytest.raises(ClientClosedError) as caught:
+        await task
+    assert caught.value.task_id == "outer"
+    assert task.cancelling() == 0
+
+
+async def test_after_closing() -> None:
+    """No call begins after closing."""
+    calls = Calls()
+    assert await _call(calls, 0) == "done"
+    calls.close()
+    with pytest.raises(ClientClosedError):
+        await _call(calls)
+
+
+def test_another_loop() -> None:
+    """A call on another loop than the first one's is refused in words."""
+    calls = Calls()
+    assert run_on_a_loop(_call(calls, 0)) == "done"
+    with pytest.raises(ConfigurationError, match="another event loop"):
+        run_on_a_loop(_call(calls, 0))
+
+
+# -- a client -----------------------------------------------------------------------------------
+
+
+def client(url: str, **timeouts: float) -> TopazClient:
+    return TopazClient(
+        KEY,
+        base_url=url,
+        upload_url=url,
+        timeouts=Timeouts(**{"close": 0.2, **timeouts}),
+        retry=RetryPolicy(first=0.001, longest=0.002),
+        polling=PollPolicy(first=0.005, growth=1.0, longest=0.005),
+        quotas=Quotas(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "task_id", "billed"),
+    [
+        ("file-stream-upload", None, "no"),
+        ("createTask", None, "unknown"),
+        ("recordInfo", "task-1", "yes"),
+        ("result.mp4", "task-1", "yes"),
+    ],
+)
+@pytest.mark.usefixtures("clean")
+async def test_closed_in_mid_story(
+    tmp_path: Path, path: str, task_id: str | None, billed: str
+) -> None:
+    """Closing ends an upscale within 2 s, wherever it is, and says what is known of the task."""
+    (tmp_path / "in.mp4").write_bytes(FILM)
+    async with ByteServer(service(FILM, deaf_to=path)) as server:
+        topaz = client(server.url)
+        story = asyncio.create_task(topaz.upscale(tmp_path / "in.mp4", output=tmp_path / "out.mp4"))
+        await until(lambda: any(path in seen.path for seen in server.requests))
+        began = asyncio.get_running_loop().time()
+        await topaz.aclose()
+        with pytest.raises(ClientClosedError) as caught:
+            await story
+        assert asyncio.get_running_loop().time() - began < 2.0
+        assert (caught.value.task_id, caught.value.billed) == (task_id, billed)
+        assert KEY not in everything_said(caught.value)
+        await topaz.aclose()
+        await until(lambda: server.open == 0)
+    assert [place.name for place in tmp_path.iterdir()] == ["in.mp4"]
+
+
+@pytest.mark.usefixtures("clean")
+async def test_closing_keeps_the_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """A createTask under way may end within the grace, and its id is logged."""
+
+    async def slow(peer: Peer) -> None:
+        await peer.request()
+        await asyncio.sleep(0.05)
+        await peer.send(accepted("task-8"))
+
+    async with ByteServer(slow) as server:
+        topaz = client(server.url, close=3.0)
+        caller = asyncio.create_task(topaz.submit("https://files.example/a.mp4"))
+        await until(lambda: server.requests)
+        await topaz.aclose()
+        with pytest.raises(ClientClosedError):
+            await caller
+        await until(lambda: "Task task-8 was made" in caplog.text)
+
+
+@pytest.mark.usefixtures("clean")
+async def test_many_waits_closed() -> None:
+    """A hundred waits end with the client, each with its own task's id."""
+    async with ByteServer(hang) as server:
+        topaz = client(server.url)
+        waits = [
+            asyncio.create_task(topaz.wait_for_result(f"task-{number}", timeout=None))
+            for number in range(100)
+        ]
+        await until(lambda: server.requests)
+        began = asyncio.get_running_loop().time()
+        await asyncio.gather(topaz.aclose(), topaz.aclose())
+        ended = await asyncio.gather(*waits, return_exceptions=True)
+        assert asyncio.get_running_loop().time() - began < 2.0
+        assert {type(error) for error in ended} == {ClientClosedError}
+        assert [getattr(error, "task_id", None) for error in ended] == [
+            f"task-{number}" for number in range(100)
+        ]
+
+
+@pytest.mark.usefixtures("clean")
+async def test_client_after_closing() -> None:
+    """Each call after closing is an error of ours that sends nothing."""
+    async with ByteServer(hang) as server:
+        async with client(server.url) as topaz:
+            pass
+        for call in (
+            topaz.submit("https://files.example/a.mp4"),
+            topaz.wait_for_result("task-1"),
+            topaz.fetch_task("task-1"),
+            topaz.credits(),
+            topaz.upload(FILM),
+            topaz.download(f"{server.url}/a.mp4", "out.mp4"),
+        ):
+            with pytest.raises(ClientClosedError):
+                await call
+        with pytest.raises(ClientClosedError):
+            async for _ in topaz.job("task-1").updates():
+                pass
+        assert server.connections == 0
+
+
+def test_client_on_another_loop() -> None:
+    """A client used on another loop is refused in words; closing it there does not hang."""
+
+    async def first() -> tuple[TopazClient, float]:
+        async with ByteServer(answer(say(7))) as server:
+            topaz = client(server.url)
+            return topaz, await topaz.credits()
+
+    async def second(topaz: TopazClient) -> None:
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="another event loop"):
+                await topaz.credits()
+        async with asyncio.timeout(2.0):
+            await topaz.aclose()
+
+    topaz, credits_left = run_on_a_loop(first())
+    assert credits_left == 7.0
+    run_on_a_loop(second(topaz))
+    del topaz
+    gc.collect()
+
+
+@pytest.mark.usefixtures("clean")
+async def test_key_stays_home(tmp_path: Path) -> None:
+    """The key reaches the two configured origins, and neither a result's host nor a redirect's."""
+    (tmp_path / "in.mp4").write_bytes(FILM)
+    async with ByteServer(service(FILM)) as elsewhere, ByteServer(service(FILM)) as files:
+        there = http(b"", "302 Found", f"Location: {elsewhere.url}/film.mp4")
+
+        async def points_away(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(there)
+
+        async with ByteServer(points_away) as host:
+            found = say(
+                {
+                    "taskId": "task-1",
+                    "state": "success",
+                    "resultJson": f'{{"resultUrls":["{host.url}/r.mp4"]}}',
+                }
+            )
+
+            async def api(peer: Peer) -> None:
+                while True:
+                    seen = await peer.request()
+                    await peer.send(accepted() if "createTask" in seen.path else found)
+
+            async with ByteServer(api) as home:
+                topaz = TopazClient(
+                    KEY,
+                    base_url=home.url,
+                    upload_url=files.url,
+                    polling=PollPolicy(first=0.005),
+                )
+                async with topaz:
+                    await topaz.upscale(tmp_path / "in.mp4", output=tmp_path / "out.mp4")
+                assert (tmp_path / "out.mp4").read_bytes() == FILM
+                for server, knows in ((home, 1), (files, 1), (host, 0), (elsewhere, 0)):
+                    assert server.requests
+                    assert (KEY.encode() in server.received) == bool(knows)
