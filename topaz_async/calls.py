@@ -43,6 +43,7 @@ class Calls:
     def __init__(self) -> None:
         self._calls: set[Call] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._idle: asyncio.Future[None] | None = None
         self.closed = False
 
     def check_open(self) -> None:
@@ -83,9 +84,17 @@ class Calls:
             # half cancelled: the caller's own timeouts would go astray.
             call.take_back()
             self._calls.discard(call)
+            if not self._calls and self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
 
     def close(self) -> None:
         """Begin no further call, and end every call under way."""
         self.closed = True
         for call in tuple(self._calls):
             call.close()
+
+    async def ended(self, seconds: float) -> None:
+        """Return when no call is under way any more, after `seconds` at the latest."""
+        if self._calls:
+            self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._idle], timeout=seconds)

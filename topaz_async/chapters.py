@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ import attrs
 
 from . import media
 from .calls import Call, Calls
-from .engine import Engine
+from .engine import Engine, traits_of
 from .errors import (
     ConfigurationError,
     DownloadError,
@@ -46,6 +47,9 @@ from .urls import check_url
 from .watching import OnUpdate
 
 __all__ = ["Chapters"]
+
+#: Seconds that cancelled calls get to take their temporary files away.
+_UNWIND = 1.0
 
 _log = logging.getLogger("topaz_async")
 
@@ -110,7 +114,10 @@ class Chapters:
     async def _close(self) -> None:
         for batch in list(self.batches):
             await batch.aclose()
-        await self._parts.aclose(self._timeouts.close)
+        try:
+            await self.calls.ended(_UNWIND)
+        finally:
+            await self._parts.aclose(self._timeouts.close)
 
     def job(self, task: str | Job) -> Job:
         """Return a handle on a task, bound to the client."""
@@ -147,6 +154,7 @@ class Chapters:
         return order
 
     async def submit(self, call: Call, order: Order, on_progress: OnProgress | None = None) -> Job:
+        await self._parts.learn()
         reference = order.intent.reference
         lock = self._lock_of(reference)
         try:
@@ -195,6 +203,7 @@ class Chapters:
     async def wait(
         self, job: Job, seconds: float | None, on_update: OnUpdate | None
     ) -> UpscaleResult:
+        await self._parts.learn()
         try:
             record = await self._parts.poller.wait(
                 known_id(job), timeout=seconds, on_update=on_update
@@ -259,7 +268,9 @@ class Chapters:
         jobs = []
         for entry in await self.journal.jobs("unfinished"):
             if entry.task_id is not None:
-                self._parts.poller.exists(entry.task_id)
+                made_at = entry.submitted_at or entry.created_at
+                ago = max(0.0, (datetime.now(UTC) - made_at).total_seconds())
+                self._parts.poller.made(entry.task_id, traits_of(entry.intent), ago=ago)
             jobs.append(
                 Job(
                     entry.task_id or "",

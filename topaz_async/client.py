@@ -153,8 +153,9 @@ class TopazClient:
         """Upload the video if it is a local file, and make a task: this costs money.
 
         One createTask leaves; it is repeated only when it is certain that nothing was bought
-        (never connected, code 429 or 455). Cancelling the call before the request has left
-        buys nothing; cancelling it later does not take the task back, and its id is logged.
+        (never connected, code 429 or 455). Cancelling the call before its exchange with the
+        service has begun buys nothing; cancelling it later does not take the task back, and its
+        id still reaches the journal and the log.
 
         Args:
             video: An https URL, a path to an mp4, mov or mkv file, or an input such as

@@ -13,22 +13,24 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from .downloads import Downloader
+from .errors import ClientClosedError
 from .limiter import SlidingWindow
 from .memory import Memory
 from .models import TaskRecord
 from .polling import Poller
-from .ports import Journal, Repeat
+from .ports import Intent, Journal, Repeat
 from .purse import Purse
 from .retries import RetryTokens, pauses
 from .sessions import make_session, proxies
 from .settings import Budget, PollPolicy, Quotas, RetryPolicy, Timeouts
 from .submission import Submitter
+from .survival import Durations, Traits
 from .texts import Redact
 from .transport import Origins, Transport
 from .urls import is_loopback
 from .wire import Wire
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "traits_of"]
 
 
 #: Keys shorter than this are not taken out of texts, in characters.
@@ -89,12 +91,22 @@ class Engine:
 
         self._submit = transport(quotas.submits or 100, fresh=True)
         self.ask = transport(polling.in_flight)
-        self.send_file = transport(quotas.uploads)
+        # A kept connection that has gone stale would use up a stream, which cannot be sent twice.
+        self.send_file = transport(quotas.uploads, fresh=True)
+        self._is_closed = False
         self._files_session: aiohttp.ClientSession | None = None
         self._polls = SlidingWindow(quotas.polls, quotas.poll_window)
         self._submits = SlidingWindow(quotas.submits, quotas.submit_window)
         self.memory = Memory(journal)
-        self.poller = Poller(self._look, self._polls, polling, on_record=self.memory.note)
+        self._durations = Durations()
+        self.poller = Poller(
+            self._look,
+            self._polls,
+            polling,
+            rate=None if quotas.polls is None else quotas.polls / quotas.poll_window,
+            durations=self._durations,
+            on_record=self.memory.note,
+        )
         self.purse = None if budget is None else Purse(budget, self.balance)
         self.submitter = Submitter(
             self._submit,
@@ -104,7 +116,7 @@ class Engine:
             retry=retry,
             tokens=tokens,
             journal_of=self.memory.journal_of,
-            on_made=self.poller.exists,
+            on_made=lambda task_id, intent: self.poller.made(task_id, traits_of(intent)),
         )
         self.downloader = Downloader(
             self._files,
@@ -121,12 +133,20 @@ class Engine:
         request = self.wire.record_info(task_id, repeat=Repeat.NEVER)
         return self.wire.record(await self.ask(request), task_id)
 
+    async def learn(self) -> None:
+        """Learn from the journal how long tasks take, once."""
+        for entry in await self.memory.history():
+            if entry.duration is not None:
+                self._durations.add(entry.duration, traits_of(entry.intent))
+
     async def balance(self) -> float:
         """Return the account's balance, in credits."""
         return self.wire.balance(await self.ask(self.wire.credits()))
 
     def _files(self) -> aiohttp.ClientSession:
         """Return the session for results: it has never seen the key."""
+        if self._is_closed:
+            raise ClientClosedError("The client is closed.")
         if self._files_session is None:
             self._files_session = make_session(
                 fresh=False,
@@ -139,6 +159,7 @@ class Engine:
 
     async def aclose(self, grace: float) -> None:
         """End the waits, let a createTask under way end within `grace`, close every session."""
+        self._is_closed = True
         try:
             await self.poller.aclose()
             await self.submitter.aclose(grace)
@@ -153,6 +174,13 @@ class Engine:
                 await session.close()
             # aiohttp closes TLS transports one turn of the loop later.
             await asyncio.sleep(0)
+
+
+def traits_of(intent: Intent) -> Traits:
+    """Return what an intent tells about how long its task takes."""
+    return Traits(
+        model=intent.model, factor=intent.factor, seconds=intent.seconds, size=intent.size
+    )
 
 
 def _redact(key: str) -> Redact:

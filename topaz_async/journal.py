@@ -19,6 +19,7 @@ from .journal_rows import (
     bind_task,
     entry_of,
     insert,
+    newest_ended,
     note_path,
     note_task,
     select,
@@ -249,6 +250,13 @@ class SqliteJournal:
 
         entries: list[Entry] = await self._read(work)
         return entries
+
+    async def ended(self, limit: int) -> list[Entry]:
+        """List the newest entries that tell how long their task took, oldest first."""
+        rows: list[Entry] = await self._read(
+            lambda db: [entry_of(row) for row in newest_ended(db, limit)]
+        )
+        return rows
 
     async def forget(self, reference: str) -> bool:
         """Drop every entry of a reference; False when there is none.

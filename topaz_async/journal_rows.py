@@ -141,6 +141,14 @@ def select(db: sqlite3.Connection, state: str | None) -> list[sqlite3.Row]:
     ).fetchall()
 
 
+def newest_ended(db: sqlite3.Connection, limit: int) -> list[sqlite3.Row]:
+    """Return the newest rows whose task has ended and whose duration is known, oldest first."""
+    rows = db.execute(
+        "SELECT * FROM jobs WHERE duration IS NOT NULL ORDER BY id DESC LIMIT ?", (limit,)
+    ).fetchall()
+    return rows[::-1]
+
+
 def insert(db: sqlite3.Connection, intent: Intent, *, owner: str, now: datetime) -> Entry:
     """Write an intent down as the next attempt at its reference."""
     values = {

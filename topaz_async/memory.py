@@ -11,11 +11,15 @@ from typing import Any
 from .errors import ConfigurationError, JournalError
 from .journal import SqliteJournal
 from .models import TaskRecord
-from .ports import Intent, Journal
+from .ports import Entry, Intent, Journal
 
 __all__ = ["Memory"]
 
 _log = logging.getLogger("topaz_async")
+
+
+#: How many ended tasks teach how long tasks take.
+_HISTORY = 1000
 
 
 class Memory:
@@ -36,6 +40,7 @@ class Memory:
             self._journal = journal
             self._is_ours = False
         self._fleeting: SqliteJournal | None = None
+        self._has_told = False
         self._notes: set[asyncio.Task[None]] = set()
 
     @property
@@ -68,6 +73,17 @@ class Memory:
                 'pass TopazClient(journal="topaz.sqlite") to keep it through a restart.'
             )
         return self._fleeting
+
+    async def history(self) -> list[Entry]:
+        """Return the newest entries of tasks that have ended, oldest first; once, then none."""
+        if self._journal is None or self._has_told:
+            return []
+        self._has_told = True
+        try:
+            return await self._journal.ended(_HISTORY)
+        except JournalError as error:  # what it would have taught is a help, no more
+            _log.warning("The journal could not be read: %s", error)
+            return []
 
     def note(self, record: TaskRecord) -> None:
         """Write a task's new state down, beside the wait."""

@@ -142,6 +142,14 @@ class TaskState(str):
         return self._meaning != "unknown"
 
     @property
+    def is_queued(self) -> bool:
+        """The work has not begun, as far as the word tells.
+
+        Recorded tasks mostly jump from "waiting" to "success": it is a hint, no more.
+        """
+        return self.strip().lower() in ("waiting", "queuing", "queued")
+
+    @property
     def is_success(self) -> bool:
         """The task has ended well."""
         return self._meaning == "success"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
 import random
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-import backoff
+import attrs
 
 from .errors import (
     AuthenticationError,
@@ -24,7 +22,9 @@ from .errors import (
 )
 from .models import TaskRecord
 from .ports import Limiter
+from .schedule import AT_ONCE, Age, Agenda, Pause, Schedule, cadence
 from .settings import PollPolicy
+from .survival import Durations, Traits
 from .watching import OnUpdate, Teller, Watch
 
 __all__ = ["Poller", "cadence"]
@@ -36,37 +36,40 @@ _LAST_WORD = 1.0
 #: Seconds that all polls pause after a 429 without Retry-After.
 _QUOTA_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
+#: How many tasks' births are remembered.
+_REMEMBERED = 100_000
 #: A look that is due within so many seconds is due: timers may fire a little early.
 _SOON = 0.001
-
-
-def cadence(policy: PollPolicy) -> Iterator[float]:
-    """Yield the pauses before each look at one task, in seconds and without jitter."""
-    if not policy.steps:
-        waits = backoff.expo(base=policy.growth, factor=policy.first, max_value=policy.longest)
-        next(waits)  # backoff's generators say nothing at first
-        yield from waits
-    yield policy.first
-    elapsed = 0.0
-    while True:
-        pause = next((p for until, p in policy.steps if elapsed < until), policy.steps[-1][1])
-        elapsed += pause
-        yield pause
 
 
 class _Watched:
     """A task that at least one waiter is looking at."""
 
-    __slots__ = ("failures", "pauses", "poll", "record", "rung", "task_id", "ticket", "watches")
+    __slots__ = (
+        "age",
+        "failures",
+        "is_age_known",
+        "pauses",
+        "poll",
+        "record",
+        "rung",
+        "task_id",
+        "traits",
+        "watches",
+    )
 
-    def __init__(self, task_id: str, policy: PollPolicy) -> None:
+    def __init__(
+        self, task_id: str, policy: PollPolicy, *, age: Age, is_age_known: bool, traits: Traits
+    ) -> None:
         self.task_id = task_id
+        self.age = age
+        self.is_age_known = is_age_known
+        self.traits = traits
         self.watches: set[Watch] = set()
         self.pauses = cadence(policy)
         self.record: TaskRecord | None = None
         self.failures = 0
         self.poll: asyncio.Task[None] | None = None
-        self.ticket = 0
         self.rung = False
 
 
@@ -77,6 +80,8 @@ class Poller:
         fetch: Asks once for one task; raises a `TopazError`.
         limiter: The account's quota for questions.
         policy: Cadence, error budget and bounds.
+        rate: Looks a second that the quota allows; None for any number.
+        durations: What is known of how long tasks take; learns from each task that ends.
         on_record: Called with each changed record, waiters or not.
         spread: Returns a random number from 0 to 1, for the jitter.
     """
@@ -87,6 +92,8 @@ class Poller:
         limiter: Limiter,
         policy: PollPolicy,
         *,
+        rate: float | None = None,
+        durations: Durations | None = None,
         on_record: Callable[[TaskRecord], None] = lambda record: None,
         spread: Callable[[], float] = random.random,
     ) -> None:
@@ -96,17 +103,22 @@ class Poller:
         self._on_record = on_record
         self._spread = spread
         self._watched: dict[str, _Watched] = {}
-        self._schedule: list[tuple[float, int, _Watched]] = []
-        self._tickets = itertools.count(1)
+        self._schedule = Schedule(policy=policy, rate=rate)
+        self._agenda: Agenda[_Watched] = Agenda(self._schedule.patience)
+        self._durations = Durations() if durations is None else durations
         self._permits = asyncio.Semaphore(policy.in_flight)
         #: When each task was last known to exist, oldest first, on the loop's clock.
         self._evidence: OrderedDict[str, float] = OrderedDict()
+        #: When each task was made, as far as we know, and what is known of it; oldest first.
+        self._births: OrderedDict[str, tuple[float, Traits]] = OrderedDict()
         self._last_success = float("-inf")
         self._wake: asyncio.Future[None] | None = None
         self._runner: asyncio.Task[None] | None = None
         self._polls: set[asyncio.Task[None]] = set()
         self._strange: set[str] = set()
         self._closed = False
+        #: Questions asked so far.
+        self.looks = 0
 
     # -- for waiters ------------------------------------------------------------------------
 
@@ -171,6 +183,19 @@ class Poller:
         while self._evidence and next(iter(self._evidence.values())) < horizon:
             self._evidence.popitem(last=False)
 
+    def made(self, task_id: str, traits: Traits, *, ago: float = 0.0) -> None:
+        """Take note of a task of our own: what is known of it, and that it was made just now.
+
+        Args:
+            task_id: The task's id.
+            traits: What may tell how long it takes.
+            ago: Seconds since it was made.
+        """
+        self.exists(task_id)
+        self._births[task_id] = (self._evidence[task_id] - ago, traits)
+        while len(self._births) > _REMEMBERED:
+            self._births.popitem(last=False)
+
     def ring(self, task_id: str) -> bool:
         """Ask for the task now; False when nobody waits for it."""
         watched = self._watched.get(task_id)
@@ -179,7 +204,7 @@ class Poller:
         if watched.poll is not None:
             watched.rung = True
         else:
-            self._plan(watched, asyncio.get_running_loop().time())
+            self._plan(watched, AT_ONCE)
         return True
 
     @property
@@ -208,9 +233,7 @@ class Poller:
         if watched is None:
             if not self._watched:
                 self._last_success = now
-            watched = self._watched[task_id] = _Watched(task_id, self._policy)
-            first = next(watched.pauses)
-            self._plan(watched, max(now, self._evidence.get(task_id, now - first) + first))
+            watched = self._watched[task_id] = self._begin(task_id, now)
         watch = Watch(watched.record)
         watched.watches.add(watch)
         if self._runner is None or self._runner.done():
@@ -224,14 +247,47 @@ class Poller:
                 if watched.poll is not None:
                     watched.poll.cancel()
 
-    def _plan(self, watched: _Watched, due: float) -> None:
-        watched.ticket = next(self._tickets)
-        heapq.heappush(self._schedule, (due, watched.ticket, watched))
+    def _begin(self, task_id: str, now: float) -> _Watched:
+        born, traits = self._births.get(task_id, (None, Traits()))
+        watched = _Watched(
+            task_id,
+            self._policy,
+            age=Age(now if born is None else born),
+            is_age_known=born is not None,
+            traits=traits,
+        )
+        first = next(watched.pauses)
+        known_at = self._evidence.get(task_id)
+        if known_at is None:  # it may have ended long ago
+            self._plan(watched, Pause(0.0, 0.0))
+        else:
+            self._plan(watched, self._pause(watched, first, known_at, 0.5), since=known_at)
+        return watched
+
+    def _plan(self, watched: _Watched, pause: Pause, *, since: float | None = None) -> None:
+        now = asyncio.get_running_loop().time()
+        if since is not None and since < now:
+            ago = now - since
+            pause = Pause(max(pause.soonest - ago, 0.0), pause.due - ago)
+        self._agenda.plan(watched, pause, now=now)
         self._nudge()
+
+    def _pause(self, watched: _Watched, plain: float, now: float, spread: float) -> Pause:
+        """Return the pause after a look (or submit) at `now`."""
+        work = None
+        if watched.age.is_told:
+            work = self._durations.estimate(attrs.evolve(watched.traits, working=True))
+        return self._schedule.pause(
+            watched.age.elapsed(now, working=work is not None),
+            plain=plain,
+            pending=len(self._watched),
+            estimate=work or self._durations.estimate(watched.traits),
+            spread=spread,
+        )
 
     def _drop(self, watched: _Watched) -> None:
         del self._watched[watched.task_id]
-        watched.ticket = 0
+        self._agenda.drop(watched)
         self._nudge()
 
     def _nudge(self) -> None:
@@ -255,6 +311,7 @@ class Poller:
                 await self._limiter.__aexit__(None, None, None)
                 self._permits.release()
                 continue
+            self.looks += 1
             watched.poll = asyncio.create_task(self._look(watched), name="topaz_async poll")
             self._polls.add(watched.poll)
             watched.poll.add_done_callback(self._polls.discard)
@@ -262,12 +319,11 @@ class Poller:
     async def _until_due(self) -> None:
         loop = asyncio.get_running_loop()
         while self._watched:
-            while self._schedule and self._schedule[0][1] != self._schedule[0][2].ticket:
-                heapq.heappop(self._schedule)
-            if self._schedule and self._schedule[0][0] <= loop.time() + _SOON:
+            turn = self._agenda.next(len(self._watched))
+            if turn is not None and turn <= loop.time() + _SOON:
                 return
             self._wake = loop.create_future()
-            timer = loop.call_at(self._schedule[0][0], self._nudge) if self._schedule else None
+            timer = loop.call_at(turn, self._nudge) if turn is not None else None
             try:
                 await self._wake
             finally:
@@ -277,11 +333,7 @@ class Poller:
 
     def _take_due(self) -> _Watched | None:
         soon = asyncio.get_running_loop().time() + _SOON
-        while self._schedule and self._schedule[0][0] <= soon:
-            _, ticket, watched = heapq.heappop(self._schedule)
-            if ticket == watched.ticket:
-                return watched
-        return None
+        return self._agenda.take(soon, len(self._watched))
 
     # -- one look ---------------------------------------------------------------------------
 
@@ -316,10 +368,28 @@ class Poller:
                 watch.tell(record)
         if self._watched.get(watched.task_id) is not watched:
             return
+        now = self._last_success
         if record.state.is_terminal:
+            self._learn(watched, record, now)
             self._drop(watched)
         else:
+            watched.age.saw(now, queued=record.state.is_queued)
             self._plan_next(watched)
+
+    def _learn(self, watched: _Watched, record: TaskRecord, now: float) -> None:
+        """Remember how long a task took, for the looks at those that come after it."""
+        took = record.duration
+        if took is None and watched.is_age_known:
+            took = now - watched.age.born
+        if took is None:
+            return
+        traits = watched.traits
+        if traits.model is None:
+            traits = attrs.evolve(traits, model=record.model)
+        self._durations.add(took, traits)
+        if watched.age.works is not None and watched.is_age_known:
+            work = took - (watched.age.works - watched.age.born)
+            self._durations.add(work, attrs.evolve(traits, working=True))
 
     def _failed(self, watched: _Watched, error: TopazError) -> None:
         if self._watched.get(watched.task_id) is not watched:
@@ -350,11 +420,13 @@ class Poller:
         self._plan_next(watched)
 
     def _plan_next(self, watched: _Watched) -> None:
-        pause = next(watched.pauses)
+        plain = next(watched.pauses)
         if watched.rung:
-            watched.rung, pause = False, 0.0
-        jitter = 1.0 + self._policy.jitter * (2.0 * self._spread() - 1.0)
-        self._plan(watched, asyncio.get_running_loop().time() + pause * jitter)
+            watched.rung = False
+            self._plan(watched, AT_ONCE)
+        else:
+            now = asyncio.get_running_loop().time()
+            self._plan(watched, self._pause(watched, plain, now, self._spread()))
 
     def _end(self, watched: _Watched, error: TopazError) -> None:
         self._drop(watched)

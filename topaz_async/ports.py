@@ -244,6 +244,10 @@ class Journal(Protocol):
         """
         ...
 
+    async def ended(self, limit: int) -> list[Entry]:
+        """List the newest entries that tell how long their task took, oldest first."""
+        ...
+
     async def forget(self, reference: str) -> bool:
         """Drop every entry of a reference; False when there is none."""
         ...

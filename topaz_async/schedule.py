@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
@@ -14,18 +15,17 @@ import backoff
 from .settings import PollPolicy
 from .survival import Estimate
 
-__all__ = ["Agenda", "Pause", "Schedule", "cadence"]
+__all__ = ["AT_ONCE", "Age", "Agenda", "Pause", "Schedule", "cadence"]
 
 #: Longest pauses of the policy that a learned schedule lags behind on average: a little more
 #: than the growing pauses do, for a third fewer looks.
 _LAG = 0.55
 #: Looks that a task shall have on average at least, however short it is.
 _LEAST_LOOKS = 4.0
-#: Rounds (pending / rate) for which a task may go unseen when the quota is scarce.
-_ROUNDS = 3.0
-#: So much earlier a task is called unseen for too long: its look may have to wait for a slot.
-_MARGIN = 0.9
-#: Longest pauses of the policy that a task may go unseen when the quota is plentiful.
+#: Rounds (pending / rate) after which a task goes first.  The others that waited as long are
+#: served within one round more, so nobody goes unseen for longer than three.
+_ROUNDS = 2.0
+#: The same with few tasks, in longest pauses of the policy.
 _PATIENCE = 10.0
 
 
@@ -43,6 +43,38 @@ def cadence(policy: PollPolicy) -> Iterator[float]:
         yield pause
 
 
+@attrs.define
+class Age:
+    """Since when a task lives, and since when it is worked on, as far as looks have told.
+
+    A task that was seen in the queue may have left it right after that look; one that is worked
+    on left it about midway between two looks.
+    """
+
+    #: Moments on any clock that does not go back.
+    born: float
+    _queued: float | None = None
+    #: When the work began; None while that is not known.
+    works: float | None = None
+
+    def saw(self, now: float, *, queued: bool) -> None:
+        """Take note of what a look has told about a task that has not ended."""
+        if queued:
+            self._queued, self.works = now, None
+        elif self._queued is not None and self.works is None:
+            self.works = (self._queued + now) / 2.0
+
+    def elapsed(self, now: float, *, working: bool) -> float:
+        """Return the seconds since the submit, or those of work that are possible by now."""
+        start = self.works if self.works is not None else self._queued
+        return now - (start if working and start is not None else self.born)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the states tell queue from work, so that durations of work apply."""
+        return self._queued is not None
+
+
 @attrs.frozen
 class Pause:
     """Seconds from one look at a task to the next."""
@@ -51,6 +83,10 @@ class Pause:
     soonest: float
     #: When the look is due by everybody's fair share; the order in which looks go.
     due: float
+
+
+#: The pause before a look that goes before all others, for somebody rang the bell.
+AT_ONCE = Pause(0.0, -math.inf)
 
 
 @attrs.frozen(kw_only=True)
@@ -92,27 +128,33 @@ class Schedule:
         step = min(2.0 * lag / estimate.whole, estimate.whole / _LEAST_LOOKS)
         # With everybody seen once a round, a life of m seconds has m / round looks.
         fair = estimate.whole * crowd / estimate.mean
-        soonest = self._learned(elapsed, estimate, step, pending)
-        due = self._learned(elapsed, estimate, fair, pending) if fair > step else soonest
-        return Pause(soonest * jitter, due * jitter)
+        soonest, due = (
+            self._learned(elapsed, plain, pending, estimate, each) for each in (step, fair)
+        )
+        return Pause(soonest * jitter, max(soonest, due) * jitter)
 
     def round(self, pending: int) -> float:
         """Return the seconds that one look at everybody takes."""
         return 0.0 if self.rate is None else pending / self.rate
 
-    def bound(self, pending: int) -> float:
-        """Return the seconds for which a task may go unseen.
+    def patience(self, pending: int) -> float:
+        """Return the seconds unseen after which a task goes before those that are due.
 
-        Three rounds when the quota is scarce, that is when a round takes longer than the
-        policy's longest pause; with fewer tasks up to ten of those pauses.
+        Two rounds when the quota is scarce, that is when a round takes longer than the policy's
+        longest pause; with fewer tasks up to ten of those pauses.
         """
         longest, crowd = self.policy.longest, self.round(pending)
         idle = max(0.0, 1.0 - crowd / longest)
         return _ROUNDS * max(crowd, longest) + (_PATIENCE - _ROUNDS) * longest * idle
 
-    def _learned(self, elapsed: float, estimate: Estimate, step: float, pending: int) -> float:
+    def _learned(
+        self, elapsed: float, plain: float, pending: int, estimate: Estimate, step: float
+    ) -> float:
         pause = estimate.elapsed(estimate.attention(elapsed) + step) - elapsed
-        return min(max(pause, self.policy.first), self.bound(pending))
+        if math.isinf(pause):
+            return plain  # nothing is known of so old a task
+        shortest = min(self.policy.first, self.policy.longest)
+        return min(max(pause, shortest), self.patience(pending))
 
 
 K = TypeVar("K", bound=Hashable)
@@ -132,11 +174,12 @@ class Agenda(Generic[K]):
     Time is handed in, on any clock that does not go back.  Each call takes O(log n) on average.
 
     Args:
-        bound: Gives the seconds for which a task may go unseen when so many are pending.
+        patience: Gives the seconds unseen after which a task goes before those that are due,
+            when so many are pending.
     """
 
-    def __init__(self, bound: Callable[[int], float]) -> None:
-        self._bound = bound
+    def __init__(self, patience: Callable[[int], float]) -> None:
+        self._patience = patience
         self._planned: dict[K, _Planned[K]] = {}
         self._tickets = itertools.count()
         # What was planned anew, taken or dropped stays in these until its turn, then is skipped.
@@ -165,7 +208,7 @@ class Agenda(Generic[K]):
             return None
         if self._worth:
             return self._worth[0][2].soonest
-        return min(self._early[0][0], self._unseen[0].since + _MARGIN * self._bound(pending))
+        return min(self._early[0][0], self._unseen[0].since + self._patience(pending))
 
     def take(self, now: float, pending: int) -> K | None:
         """Take off the agenda whom to look at now; None when nobody is worth it yet."""
@@ -176,7 +219,9 @@ class Agenda(Generic[K]):
         if not self._planned:
             return None
         chosen = self._unseen[0]
-        if now - chosen.since < _MARGIN * self._bound(pending):
+        if self._worth and self._worth[0][0] == AT_ONCE.due:
+            chosen = self._worth[0][2]
+        elif now - chosen.since < self._patience(pending):
             if not self._worth:
                 return None
             chosen = self._worth[0][2]

@@ -46,7 +46,7 @@ class Submitter:
         retry: Attempts and pauses, for what bought nothing for certain.
         tokens: The client's retry tokens.
         journal_of: Returns where an intent and its id are kept; None keeps nothing.
-        on_made: Called with each task id as soon as it is known.
+        on_made: Called with each task id and its intent as soon as it is known.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Submitter:
         retry: RetryPolicy,
         tokens: RetryTokens,
         journal_of: Callable[[Intent], Journal | None] = lambda intent: None,
-        on_made: Callable[[str], None] = lambda task_id: None,
+        on_made: Callable[[str, Intent], None] = lambda task_id, intent: None,
     ) -> None:
         self._exchange = exchange
         self._wire = wire
@@ -246,9 +246,12 @@ class Submitter:
                 raise
         if isinstance(outcome, Made):
             order.task_id = outcome.task_id
-            self._on_made(outcome.task_id)
-        if journal is not None and entry is not None:
-            await self._remember(journal, entry, outcome)
+        try:
+            if journal is not None and entry is not None:
+                await self._remember(journal, entry, outcome)
+        finally:
+            if isinstance(outcome, Made):
+                self._on_made(outcome.task_id, order.intent)
         return outcome
 
     async def _send(self, order: Order) -> Made | Refused | Unknown:
