@@ -25,6 +25,7 @@ from topaz_async import (
 )
 from topaz_async.limiter import SlidingWindow
 from topaz_async.polling import Poller, cadence
+from topaz_async.survival import Durations, Traits
 
 from .virtual_time import in_virtual_time
 
@@ -625,4 +626,69 @@ async def test_the_record_a_waiter_gets_is_the_whole_record() -> None:
     service.tell("t", record)
     polls = poller(service)
     assert record is await polls.wait("t", timeout=None)
+    await polls.aclose()
+
+
+# -- learning ---------------------------------------------------------------------------------
+
+
+async def lived(polls: Poller, service: Service, name: str, seconds: float) -> int:
+    """Let a task of our own live and end; return how many looks it took."""
+    polls.made(name, Traits(model="m", factor="2"))
+    service.ends_at(name, now() + seconds)
+    await polls.wait(name, timeout=None)
+    return len(service.looks[name])
+
+
+@in_virtual_time
+async def test_what_has_been_learned_saves_looks() -> None:
+    """After some tasks of about 100 s, the next one is looked at about its end only."""
+    service = Service()
+    polls = poller(service)
+    first = await lived(polls, service, "t0", 100.0)
+    for number in range(1, 12):
+        await lived(polls, service, f"t{number}", 95.0 + number)
+    last = await lived(polls, service, "last", 101.0)
+    assert (first >= 17, last <= 10) == (True, True)
+    await polls.aclose()
+
+
+@in_virtual_time
+async def test_history_that_was_handed_in_places_the_first_looks() -> None:
+    """What a journal tells is worth as much as what the client has seen itself."""
+    service, durations = Service(), Durations()
+    for number in range(20):
+        durations.add(95.0 + number % 10, Traits(model="m", factor="2"))
+    polls = Poller(
+        service.fetch,
+        SlidingWindow(None, 1.0),
+        PollPolicy(),
+        durations=durations,
+        spread=lambda: 0.5,
+    )
+    assert await lived(polls, service, "t", 100.0) <= 9
+    assert service.looks["t"][0] > 20.0
+    await polls.aclose()
+
+
+@in_virtual_time
+async def test_a_history_that_is_wrong_costs_little() -> None:
+    """A task that ends at once although all others took an hour is found within a minute."""
+    service, durations = Service(), Durations()
+    for _ in range(50):
+        durations.add(3600.0, Traits(model="m", factor="2"))
+    polls = Poller(service.fetch, SlidingWindow(None, 1.0), PollPolicy(), durations=durations)
+    await lived(polls, service, "t", 5.0)
+    assert now() <= 70.0
+    await polls.aclose()
+
+
+@in_virtual_time
+async def test_a_task_seen_long_ago_is_still_known() -> None:
+    """With a slow cadence a blink of "no record" does not end the wait."""
+    service = Service()
+    service.tell("t", "waiting", _GONE, "success")
+    polls = poller(service, PollPolicy(first=25.0, longest=25.0))
+    polls.exists("t")
+    assert (await polls.wait("t", timeout=None)).state == "success"
     await polls.aclose()

@@ -157,7 +157,9 @@ class Batch:
         self._began = asyncio.get_running_loop().time()
         if self._output_dir is not None:
             folder = os.path.join(os.fspath(self._output_dir), "")
-            self._target = await self._story.target(folder, InvalidInputError, self._overwrite)
+            self._target = await self._story.files.target(
+                folder, InvalidInputError, self._overwrite
+            )
         self._feeder = asyncio.create_task(self._feed(), name="topaz_async batch")
 
     async def _feed(self) -> None:
@@ -253,7 +255,7 @@ class Batch:
         self._titles[title] += 1
         number = self._titles[title]
         name = title if number == 1 else f"{title} ({number})"
-        return await self._story.bring(result, self._target, name, None, self._overwrite)
+        return await self._story.files.bring(result, self._target, name, None, self._overwrite)
 
     def _named(self, video: Video) -> str | None:
         return None if self._reference is None else self._reference(video)

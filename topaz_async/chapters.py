@@ -1,4 +1,4 @@
-"""The chapters of which the client's stories are made: order, submit, wait, send, bring.
+"""The chapters of which the client's stories are made: order, submit, wait, recover.
 
 Loaded when a client is constructed.
 """
@@ -9,41 +9,34 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 from weakref import WeakSet, WeakValueDictionary
 
 import attrs
 
-from . import media
 from .calls import Call, Calls
 from .engine import Engine, traits_of
 from .errors import (
-    ConfigurationError,
     DownloadError,
     InvalidInputError,
     JournalError,
-    LinkExpiredError,
     ReferenceConflictError,
     TopazError,
-    TransportError,
     WaitTimeoutError,
     clean,
 )
+from .files import Files
 from .job import Job, JobClient, known_id
-from .models import TaskRecord, UploadedFile, UpscaleFactor, UpscaleResult
+from .models import TaskRecord, UpscaleFactor, UpscaleResult
 from .orders import Order, Video, described, make_order
 from .ports import Journal
 from .results import settle
 from .settings import PollPolicy, Quotas, RetryPolicy, Timeouts
 from .targets import Target
-from .transfers import OnProgress, safe_name
-from .uploads import UploadSource
-from .urls import check_url
+from .transfers import OnProgress
 from .watching import OnUpdate
 
 __all__ = ["Chapters"]
@@ -53,8 +46,6 @@ _UNWIND = 1.0
 
 _log = logging.getLogger("topaz_async")
 
-#: Where uploads go at the upload host.
-_FOLDER = "topaz-async"
 
 StrPath = str | os.PathLike[str]
 
@@ -88,7 +79,6 @@ class Chapters:
     ) -> None:
         self.calls = Calls()
         self._client = client
-        self._can_upload = upload_url is not None
         self._timeouts = timeouts or Timeouts()
         quotas = quotas or Quotas()
         self._max_upload_bytes = quotas.max_upload_bytes
@@ -99,6 +89,11 @@ class Chapters:
             polling=polling or PollPolicy(),
             quotas=quotas,
             **options,
+        )
+        self.files = Files(
+            self._parts,
+            max_upload_bytes=quotas.max_upload_bytes,
+            can_upload=upload_url is not None,
         )
         #: Whatever else must end with the client.
         self.batches: WeakSet[Closable] = WeakSet()
@@ -193,7 +188,7 @@ class Chapters:
         try:
             if order.media is not None:
                 found = order.media
-                sent = await self.send_file(found.path, found.size, found.kind, None, on_progress)
+                sent = await self.files.send(found.path, found.size, found.kind, None, on_progress)
                 order.uploaded_to(sent.url)
             return await self._parts.submitter.submit(order)
         finally:
@@ -213,12 +208,7 @@ class Chapters:
         return settle(record, job.reference)
 
     async def fetch(self, job: Job) -> TaskRecord:
-        task_id = known_id(job)
-        try:
-            answer = await self._parts.ask(self._parts.wire.record_info(task_id))
-        except TopazError as error:
-            raise error.about(task_id=task_id, billed="unknown") from None
-        return self._parts.wire.record(answer, task_id)
+        return await self._parts.record(known_id(job))
 
     async def follow(
         self, job: Job, *, timeout: float | None, min_interval: float
@@ -301,99 +291,6 @@ class Chapters:
         await self.journal.bind(entry.id, job.task_id)
         return attrs.evolve(job, reference=reference)
 
-    async def fresh_link(self, url: str) -> str:
-        request = self._parts.wire.fresh_link(url)
-        return self._parts.wire.renewed(await self._parts.ask(request))
-
-    async def send_file(
-        self,
-        source: Path | bytes | AsyncIterable[bytes],
-        size: int | None,
-        kind: str,
-        name: str | None,
-        on_progress: OnProgress | None,
-    ) -> UploadedFile:
-        if not self._can_upload:
-            raise ConfigurationError(
-                "base_url was set and upload_url was not, so there is no place to upload to."
-            )
-        unique = f"{secrets.token_hex(16)}.{kind}"
-        upload = UploadSource(source, size, on_progress)
-        part = upload.part(unique if name is None else safe_name(name, unique), media.KINDS[kind])
-        wire = self._parts.wire
-        try:
-            return wire.uploaded(await self._parts.send_file(wire.upload(part, _FOLDER)))
-        except TransportError:
-            if upload.error is not None:
-                raise upload.error from None
-            raise
-
-    async def target(self, path: StrPath, error: type[TopazError], overwrite: bool) -> Target:
-        return await asyncio.to_thread(Target.of, path, overwrite=overwrite, error=error)
-
-    async def bring(
-        self,
-        result: UpscaleResult,
-        target: Target,
-        name: str | None,
-        on_progress: OnProgress | None,
-        overwrite: bool,
-    ) -> UpscaleResult:
-        linked = Path(urlsplit(result.url).path)
-        suggestion = f"{name or linked.stem or 'video'}{linked.suffix or '.mp4'}"
-        place = await asyncio.to_thread(target.place, suggestion, overwrite=overwrite)
-
-        async def fetch(url: str) -> None:
-            await self._parts.downloader.fetch(
-                url, place, overwrite=overwrite, on_progress=on_progress
-            )
-
-        try:
-            try:
-                await fetch(result.url)
-            except LinkExpiredError:
-                url = await self._renewed(result)
-                if url is None:
-                    raise
-                await fetch(url)
-        except TopazError as error:
-            raise error.about(
-                task_id=result.task_id, reference=result.reference, billed="yes"
-            ) from None
-        self._parts.memory.downloaded(result.task_id, place)
-        return attrs.evolve(result, path=place)
-
-    async def _renewed(self, result: UpscaleResult) -> str | None:
-        """Return another link to a result whose link is dead, or None; buys nothing."""
-        with contextlib.suppress(TopazError):
-            return await self.fresh_link(result.url)
-        with contextlib.suppress(TopazError):
-            urls = (await self.fetch(Job(result.task_id))).result_urls
-            return next((url for url in urls if url not in result.urls), None)
-        return None
-
-    async def upload(
-        self,
-        source: StrPath | bytes | AsyncIterable[bytes],
-        name: str | None,
-        on_progress: OnProgress | None,
-    ) -> UploadedFile:
-        limit = self._max_upload_bytes
-        if isinstance(source, (str, os.PathLike)):
-            found = await asyncio.to_thread(
-                media.inspect, source, max_bytes=limit, kinds=media.KINDS
-            )
-            return await self.send_file(found.path, found.size, found.kind, name, on_progress)
-        if isinstance(source, (bytes, bytearray, memoryview)):
-            content = bytes(source)
-            kind = media.check_bytes(content, max_bytes=limit, kinds=media.KINDS)
-            return await self.send_file(content, len(content), kind, name, on_progress)
-        if isinstance(source, AsyncIterable):
-            return await self.send_file(source, None, "mp4", name, on_progress)
-        raise InvalidInputError(
-            f"A source is a path, bytes or an async iterable, not {type(source).__name__}."
-        )
-
     async def download(
         self,
         call: Call,
@@ -402,25 +299,16 @@ class Chapters:
         on_progress: OnProgress | None,
         overwrite: bool,
     ) -> Path:
-        target = await self.target(path, DownloadError, overwrite)
+        target = await self.files.target(path, DownloadError, overwrite)
         if isinstance(what, Job):
             call.task_id, call.billed = what.task_id, "unknown"
             what = await self.wait(what, 900.0, None)
-        if isinstance(what, UpscaleResult):
-            call.task_id, call.billed = what.task_id, "yes"
-            result = await self.bring(what, target, None, on_progress, overwrite)
-            assert result.path is not None
-            return result.path
-        parts = check_url(what, "The URL to download")
-        place = await asyncio.to_thread(
-            target.place, Path(parts.path).name or "video.mp4", overwrite=overwrite
-        )
-        try:
-            return await self._parts.downloader.fetch(
-                what, place, overwrite=overwrite, on_progress=on_progress
-            )
-        except TopazError as error:  # a link says nothing about what it cost
-            raise error.about(billed="no") from None
+        if not isinstance(what, UpscaleResult):
+            return await self.files.fetch(what, target, on_progress, overwrite)
+        call.task_id, call.billed = what.task_id, "yes"
+        result = await self.files.bring(what, target, None, on_progress, overwrite)
+        assert result.path is not None
+        return result.path
 
     @contextlib.asynccontextmanager
     async def all_within(self, seconds: float | None, call: Call) -> AsyncIterator[None]:

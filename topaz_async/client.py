@@ -296,7 +296,7 @@ class TopazClient:
                 # A place that cannot be written must cost nothing.
                 target = None
                 if output is not None:
-                    target = await story.target(output, InvalidInputError, overwrite)
+                    target = await story.files.target(output, InvalidInputError, overwrite)
                 order = await story.order(
                     video,
                     factor=factor,
@@ -316,7 +316,7 @@ class TopazClient:
                 if target is None:
                     return result
                 name = f"{order.title}-{order.factor}x"
-                return await story.bring(result, target, name, on_progress, overwrite)
+                return await story.files.bring(result, target, name, on_progress, overwrite)
 
     def upscale_many(
         self,
@@ -481,7 +481,7 @@ class TopazClient:
             docs.kie.ai/file-upload-api, read 2026-11-22.
         """
         with self._enter():
-            return await self._chapters.upload(source, name, on_progress)
+            return await self._chapters.files.upload(source, name, on_progress)
 
     async def download(
         self,
@@ -525,4 +525,4 @@ class TopazClient:
         """
         check_url(url, "The URL to renew")
         with self._enter():
-            return await self._chapters.fresh_link(url)
+            return await self._chapters.files.fresh_link(url)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from .downloads import Downloader
-from .errors import ClientClosedError
+from .errors import ClientClosedError, TopazError
 from .limiter import SlidingWindow
 from .memory import Memory
 from .models import TaskRecord
@@ -142,6 +142,14 @@ class Engine:
     async def balance(self) -> float:
         """Return the account's balance, in credits."""
         return self.wire.balance(await self.ask(self.wire.credits()))
+
+    async def record(self, task_id: str) -> TaskRecord:
+        """Ask for a task, again if need be."""
+        try:
+            answer = await self.ask(self.wire.record_info(task_id))
+        except TopazError as error:
+            raise error.about(task_id=task_id, billed="unknown") from None
+        return self.wire.record(answer, task_id)
 
     def _files(self) -> aiohttp.ClientSession:
         """Return the session for results: it has never seen the key."""

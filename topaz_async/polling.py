@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-
-import attrs
 
 from .errors import (
     AuthenticationError,
@@ -20,6 +17,7 @@ from .errors import (
     TopazError,
     WaitTimeoutError,
 )
+from .experience import Experience
 from .models import TaskRecord
 from .ports import Limiter
 from .schedule import AT_ONCE, Age, Agenda, Pause, Schedule, cadence
@@ -36,8 +34,6 @@ _LAST_WORD = 1.0
 #: Seconds that all polls pause after a 429 without Retry-After.
 _QUOTA_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
-#: How many tasks' births are remembered.
-_REMEMBERED = 100_000
 #: A look that is due within so many seconds is due: timers may fire a little early.
 _SOON = 0.001
 
@@ -45,26 +41,11 @@ _SOON = 0.001
 class _Watched:
     """A task that at least one waiter is looking at."""
 
-    __slots__ = (
-        "age",
-        "failures",
-        "is_age_known",
-        "pauses",
-        "poll",
-        "record",
-        "rung",
-        "task_id",
-        "traits",
-        "watches",
-    )
+    __slots__ = ("age", "failures", "pauses", "poll", "record", "rung", "task_id", "watches")
 
-    def __init__(
-        self, task_id: str, policy: PollPolicy, *, age: Age, is_age_known: bool, traits: Traits
-    ) -> None:
+    def __init__(self, task_id: str, policy: PollPolicy, age: Age) -> None:
         self.task_id = task_id
         self.age = age
-        self.is_age_known = is_age_known
-        self.traits = traits
         self.watches: set[Watch] = set()
         self.pauses = cadence(policy)
         self.record: TaskRecord | None = None
@@ -105,12 +86,8 @@ class Poller:
         self._watched: dict[str, _Watched] = {}
         self._schedule = Schedule(policy=policy, rate=rate)
         self._agenda: Agenda[_Watched] = Agenda(self._schedule.patience)
-        self._durations = Durations() if durations is None else durations
+        self._experience = Experience(Durations() if durations is None else durations)
         self._permits = asyncio.Semaphore(policy.in_flight)
-        #: When each task was last known to exist, oldest first, on the loop's clock.
-        self._evidence: OrderedDict[str, float] = OrderedDict()
-        #: When each task was made, as far as we know, and what is known of it; oldest first.
-        self._births: OrderedDict[str, tuple[float, Traits]] = OrderedDict()
         self._last_success = float("-inf")
         self._wake: asyncio.Future[None] | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -163,7 +140,7 @@ class Poller:
                     async with asyncio.timeout_at(deadline):
                         await watch.news(seen)
                         if loop.time() < not_before and not watch.has_ended:
-                            await _before(not_before, watch.end())
+                            await watch.end(before=not_before)
                         seen = await watch.news(seen)
                 except TimeoutError:
                     if not watch.has_ended:
@@ -177,11 +154,7 @@ class Poller:
 
     def exists(self, task_id: str) -> None:
         """Take note that the service has the task: it was just made, or a journal says so."""
-        self._evidence[task_id] = asyncio.get_running_loop().time()
-        self._evidence.move_to_end(task_id)
-        horizon = self._evidence[task_id] - max(self._policy.grace, self._policy.longest)
-        while self._evidence and next(iter(self._evidence.values())) < horizon:
-            self._evidence.popitem(last=False)
+        self._experience.exists(task_id, asyncio.get_running_loop().time())
 
     def made(self, task_id: str, traits: Traits, *, ago: float = 0.0) -> None:
         """Take note of a task of our own: what is known of it, and that it was made just now.
@@ -191,10 +164,8 @@ class Poller:
             traits: What may tell how long it takes.
             ago: Seconds since it was made.
         """
-        self.exists(task_id)
-        self._births[task_id] = (self._evidence[task_id] - ago, traits)
-        while len(self._births) > _REMEMBERED:
-            self._births.popitem(last=False)
+        now = asyncio.get_running_loop().time()
+        self._experience.made(task_id, traits, born=now - ago, now=now)
 
     def ring(self, task_id: str) -> bool:
         """Ask for the task now; False when nobody waits for it."""
@@ -248,20 +219,15 @@ class Poller:
                     watched.poll.cancel()
 
     def _begin(self, task_id: str, now: float) -> _Watched:
-        born, traits = self._births.get(task_id, (None, Traits()))
-        watched = _Watched(
-            task_id,
-            self._policy,
-            age=Age(now if born is None else born),
-            is_age_known=born is not None,
-            traits=traits,
-        )
+        known = self._experience.of(task_id)
+        born = now if known is None or known.born is None else known.born
+        watched = _Watched(task_id, self._policy, Age(born))
         first = next(watched.pauses)
-        known_at = self._evidence.get(task_id)
-        if known_at is None:  # it may have ended long ago
+        if known is None:  # it may have ended long ago
             self._plan(watched, Pause(0.0, 0.0))
         else:
-            self._plan(watched, self._pause(watched, first, known_at, 0.5), since=known_at)
+            pause = self._pause(watched, first, known.seen, 0.5)
+            self._plan(watched, pause, since=known.seen)
         return watched
 
     def _plan(self, watched: _Watched, pause: Pause, *, since: float | None = None) -> None:
@@ -274,14 +240,14 @@ class Poller:
 
     def _pause(self, watched: _Watched, plain: float, now: float, spread: float) -> Pause:
         """Return the pause after a look (or submit) at `now`."""
-        work = None
-        if watched.age.is_told:
-            work = self._durations.estimate(attrs.evolve(watched.traits, working=True))
+        known = self._experience.of(watched.task_id)
+        traits = Traits() if known is None else known.traits
+        estimate, is_of_work = self._experience.estimate(watched.age, traits)
         return self._schedule.pause(
-            watched.age.elapsed(now, working=work is not None),
+            watched.age.elapsed(now, working=is_of_work),
             plain=plain,
             pending=len(self._watched),
-            estimate=work or self._durations.estimate(watched.traits),
+            estimate=estimate,
             spread=spread,
         )
 
@@ -370,34 +336,19 @@ class Poller:
             return
         now = self._last_success
         if record.state.is_terminal:
-            self._learn(watched, record, now)
+            self._experience.ended(record, watched.age, now)
             self._drop(watched)
         else:
             watched.age.saw(now, queued=record.state.is_queued)
             self._plan_next(watched)
 
-    def _learn(self, watched: _Watched, record: TaskRecord, now: float) -> None:
-        """Remember how long a task took, for the looks at those that come after it."""
-        took = record.duration
-        if took is None and watched.is_age_known:
-            took = now - watched.age.born
-        if took is None:
-            return
-        traits = watched.traits
-        if traits.model is None:
-            traits = attrs.evolve(traits, model=record.model)
-        self._durations.add(took, traits)
-        if watched.age.works is not None and watched.is_age_known:
-            work = took - (watched.age.works - watched.age.born)
-            self._durations.add(work, attrs.evolve(traits, working=True))
-
     def _failed(self, watched: _Watched, error: TopazError) -> None:
         if self._watched.get(watched.task_id) is not watched:
             return
         now = asyncio.get_running_loop().time()
-        known_at = self._evidence.get(watched.task_id)
+        known = self._experience.of(watched.task_id)
         if isinstance(error, TaskNotFoundError):
-            if known_at is None or now - known_at > self._policy.grace:
+            if known is None or now - known.seen > self._policy.grace:
                 self._end(watched, error)
                 return
         else:
@@ -434,7 +385,7 @@ class Poller:
             watch.tell(None, error)
 
     def _billed(self, task_id: str) -> Billed:
-        return "yes" if task_id in self._evidence else "unknown"
+        return "unknown" if self._experience.of(task_id) is None else "yes"
 
     def _closed_error(self, task_id: str) -> ClientClosedError:
         return ClientClosedError(
@@ -457,14 +408,3 @@ class Poller:
         )
         error.record = record
         return error
-
-
-async def _before(moment: float, until: Awaitable[None]) -> None:
-    """Await something at most until a moment of the loop's clock."""
-    limit = asyncio.timeout_at(moment)
-    try:
-        async with limit:
-            await until
-    except TimeoutError:
-        if not limit.expired():
-            raise

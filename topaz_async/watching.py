@@ -49,10 +49,16 @@ class Watch:
                 return self.record
             await self._woken()
 
-    async def end(self) -> None:
-        """Return as soon as the last record or an error is there."""
-        while self._error is None and not self.has_ended:
-            await self._woken()
+    async def end(self, *, before: float) -> None:
+        """Return as soon as the last record or an error is there, or at a moment of the clock."""
+        limit = asyncio.timeout_at(before)
+        try:
+            async with limit:
+                while self._error is None and not self.has_ended:
+                    await self._woken()
+        except TimeoutError:
+            if not limit.expired():
+                raise
 
     async def _woken(self) -> None:
         self._wake = asyncio.get_running_loop().create_future()
