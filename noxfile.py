@@ -69,3 +69,18 @@ def demo(session: nox.Session) -> None:
     """Upscale a short clip on the embedded sandbox and say where it is."""
     session.install("-e", ".[cli,sandbox]")
     session.run("topaz-async", "demo", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Inject hundreds of faults, kills and crashes; nothing may be paid twice or lost."""
+    session.install("-e", ".")
+    session.run("python", "-m", "tests.faults", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure what the journal costs: durable writes, CPU of a job, the loop's lag."""
+    session.install("-e", ".")
+    session.run("python", "tests/benchmarks/bench_journal.py")
+    session.run("python", "tests/benchmarks/bench_client.py")

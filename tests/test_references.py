@@ -24,6 +24,7 @@ from topaz_async import (
     TopazClient,
 )
 from topaz_async.sandbox import Fault, Sandbox
+from topaz_async.survival import Traits
 
 from .conftest import client_of
 
@@ -325,3 +326,22 @@ async def test_min_balance_is_asked_for(clip: Path) -> None:
         with pytest.raises(BudgetError, match="min_balance"):
             await client.submit(clip, factor=1)
         assert 1 == len(sandbox.books.billed)
+
+
+async def test_a_journal_teaches_how_long_tasks_take(
+    sandbox: Sandbox, clip: Path, tmp_path: Path
+) -> None:
+    """A new client knows the durations that an earlier one has seen, newest last."""
+    path = tmp_path / "jobs.sqlite"
+    async with client_of(sandbox, journal=path) as client:
+        results = [await client.upscale(clip, factor=factor) for factor in (1, 2, 4)]
+    journal = SqliteJournal(path)
+    ended = await journal.ended(2)
+    assert [entry.task_id for entry in ended] == [result.task_id for result in results[1:]]
+    assert [entry.duration for entry in ended] == [r.record.duration for r in results[1:]]
+    await journal.aclose()
+    async with client_of(sandbox, journal=path) as client:
+        await client.submit(clip, factor=4)
+        parts = client._chapters._parts
+        assert parts._durations.estimate(Traits(model="topaz/video-upscale", factor="4"))
+        assert not await parts.memory.history()
