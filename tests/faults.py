@@ -205,6 +205,10 @@ class Mortal:
 
         return call
 
+    def note_soon(self, *args: Any, **options: Any) -> None:
+        if not self.dead:
+            self.inner.note_soon(*args, **options)
+
 
 @attrs.define(eq=False)
 class Life:
@@ -748,6 +752,9 @@ class Telling:
             return outcome
 
         return call
+
+    def note_soon(self, *args: Any, **options: Any) -> None:
+        self.inner.note_soon(*args, **options)
 
 
 def _limit_files(size: int) -> None:

@@ -149,7 +149,7 @@ class SqliteJournal:
         """
 
         def work(db: sqlite3.Connection) -> Claim:
-            row = standing(db, intent.reference)
+            row = None if intent.reference is None else standing(db, intent.reference)
             entry = None if row is None else entry_of(row)
             alive = False
             if row is not None and entry is not None and entry.submit == "intent":
@@ -215,18 +215,38 @@ class SqliteJournal:
 
         A task that has ended stays so, and what is left out erases nothing.
         """
-        await self._write(
-            lambda db: note_task(
-                db,
-                task_id,
-                state=state,
-                result_urls=result_urls,
-                credits_consumed=credits_consumed,
-                duration=duration,
-                now=self._moment(),
-            ),
-            task_id=task_id,
-            billed="yes",
+        news = self._news(task_id, state, result_urls, credits_consumed, duration)
+        await self._write(news, task_id=task_id, billed="yes")
+
+    def note_soon(
+        self,
+        task_id: str,
+        *,
+        state: str,
+        result_urls: Sequence[str] = (),
+        credits_consumed: float | None = None,
+        duration: float | None = None,
+    ) -> None:
+        """As `note`, for whoever does not wait for it; what cannot be written is logged."""
+        self._writer.post(self._news(task_id, state, result_urls, credits_consumed, duration))
+
+    def _news(
+        self,
+        task_id: str,
+        state: str,
+        result_urls: Sequence[str],
+        credits_consumed: float | None,
+        duration: float | None,
+    ) -> Work:
+        now = self._moment()
+        return lambda db: note_task(
+            db,
+            task_id,
+            state=state,
+            result_urls=result_urls,
+            credits_consumed=credits_consumed,
+            duration=duration,
+            now=now,
         )
 
     async def downloaded(self, task_id: str, path: str) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import attrs
+
 from .errors import JournalError, clean
 from .models import TaskState
 from .ports import Entry, Intent, SubmitState
@@ -105,19 +107,15 @@ INSERT INTO jobs (
 )
 """
 
-#: What a row holds beyond its intent while nothing else is known.
-_FRESH: dict[str, Any] = {
-    "task_id": None,
-    "submitted_at": None,
-    "code": None,
-    "words": None,
-    "state": None,
-    "state_at": None,
-    "result_urls": None,
-    "credits_consumed": None,
-    "duration": None,
-    "path": None,
-}
+#: The common case of a note: a task that has not ended is in another state.
+_NEW_STATE = """
+UPDATE jobs SET
+    state = :state, state_at = :now, ended = :ended,
+    result_urls = coalesce(:result_urls, result_urls),
+    credits_consumed = coalesce(:credits_consumed, credits_consumed),
+    duration = coalesce(:duration, duration)
+WHERE task_id = :task_id AND NOT ended AND state IS NOT :state
+"""
 
 
 def standing(db: sqlite3.Connection, reference: str | None) -> sqlite3.Row | None:
@@ -151,13 +149,13 @@ def newest_ended(db: sqlite3.Connection, limit: int) -> list[sqlite3.Row]:
 
 def insert(db: sqlite3.Connection, intent: Intent, *, owner: str, now: datetime) -> Entry:
     """Write an intent down as the next attempt at its reference."""
+    kept = json.dumps({key: _public(value) for key, value in intent.input.items()})
     values = {
         "reference": intent.reference,
         "fingerprint": intent.fingerprint,
         "model": intent.model,
         "factor": intent.factor,
-        # Read back below: an entry is the same from here and from the file.
-        "input": json.dumps({key: _public(value) for key, value in intent.input.items()}),
+        "input": kept,
         "seconds": intent.seconds,
         "size": intent.size,
         "content_hash": intent.content_hash,
@@ -167,7 +165,14 @@ def insert(db: sqlite3.Connection, intent: Intent, *, owner: str, now: datetime)
         "created_at": now.isoformat(),
     }
     done = db.execute(_INSERT, values)
-    return entry_of({**_FRESH, **values, "id": done.lastrowid})
+    assert done.lastrowid is not None
+    # Read back: an entry's input is the same from here and from the file.
+    return Entry(
+        id=done.lastrowid,
+        intent=attrs.evolve(intent, input=json.loads(kept)),
+        submit="intent",
+        created_at=now,
+    )
 
 
 def settle(
@@ -229,6 +234,10 @@ def note_task(
         "credits_consumed": credits_consumed,
         "duration": duration,
     }
+    ended = TaskState(state).is_terminal
+    moment = {"task_id": task_id, "now": now.isoformat(), "ended": ended}
+    if db.execute(_NEW_STATE, {**news, **moment}).rowcount:
+        return
     for row in db.execute("SELECT * FROM jobs WHERE task_id = ?", (task_id,)).fetchall():
         # What is known already is not written again: that could cost an fsync.
         fresh = {name: new for name, new in news.items() if new is not None and new != row[name]}
@@ -256,7 +265,7 @@ def note_path(db: sqlite3.Connection, task_id: str, path: str | os.PathLike[str]
     )
 
 
-def entry_of(row: sqlite3.Row | dict[str, Any]) -> Entry:
+def entry_of(row: sqlite3.Row) -> Entry:
     """Return the entry that a row holds, as it is written."""
     return Entry(
         id=row["id"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import queue
 import sqlite3
@@ -15,6 +16,8 @@ from typing import Any
 from .errors import JournalError, clean
 
 __all__ = ["BUSY", "Work", "Writer"]
+
+_log = logging.getLogger("topaz_async")
 
 #: Reads or writes over the connection, inside a transaction, on the writer's thread.
 Work = Callable[[sqlite3.Connection], Any]
@@ -332,6 +335,8 @@ def _deliver(batch: list[Job]) -> None:
     for job in batch:
         if job.future is not None:
             loops.setdefault(job.future.get_loop(), []).append(job)
+        elif isinstance(job.outcome, JournalError):
+            _log.warning("The journal could not be written: %s", job.outcome)
     for loop, jobs in loops.items():
         with suppress(RuntimeError):  # the loop was closed; what was written is written
             loop.call_soon_threadsafe(_set_outcomes, jobs)

@@ -88,14 +88,12 @@ class Memory:
     def note(self, record: TaskRecord) -> None:
         """Write a task's new state down, beside the wait."""
         for journal in self._kept():
-            self._begin(
-                journal.note(
-                    record.task_id,
-                    state=record.state,
-                    result_urls=record.result_urls,
-                    credits_consumed=record.credits_consumed,
-                    duration=record.duration,
-                )
+            journal.note_soon(
+                record.task_id,
+                state=record.state,
+                result_urls=record.result_urls,
+                credits_consumed=record.credits_consumed,
+                duration=record.duration,
             )
 
     def downloaded(self, task_id: str, path: os.PathLike[str]) -> None:

@@ -232,6 +232,18 @@ class Journal(Protocol):
         """The task was seen in this state; unknown task ids are ignored."""
         ...
 
+    def note_soon(
+        self,
+        task_id: str,
+        *,
+        state: str,
+        result_urls: Sequence[str] = (),
+        credits_consumed: float | None = None,
+        duration: float | None = None,
+    ) -> None:
+        """As `note`, but at some later time and without a word: a lost one costs a question."""
+        ...
+
     async def downloaded(self, task_id: str, path: str) -> None:
         """The result was brought to this path; unknown task ids are ignored."""
         ...
