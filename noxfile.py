@@ -80,7 +80,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure what the journal costs: durable writes, CPU of a job, the loop's lag."""
+    """Measure the journal, the poller and its schedule beside hand-written loops (15 minutes)."""
     session.install("-e", ".")
-    session.run("python", "tests/benchmarks/bench_journal.py")
-    session.run("python", "tests/benchmarks/bench_client.py")
+    for name in ("journal", "client", "waiting", "schedule"):
+        session.run("python", f"tests/benchmarks/bench_{name}.py")
