@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
+import time
 from collections import Counter, OrderedDict
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Callable,
     Generator,
     Iterable,
@@ -31,9 +33,12 @@ from .models import Outcome, OutcomeStatus, TaskInput, TaskRecord, UpscaleFactor
 from .orders import Order, Video
 from .report import BatchReport, ReportRow
 from .targets import Target
+from .texts import quoted
 from .urls import shown
 
 __all__ = ["Batch"]
+
+_log = logging.getLogger("topaz_async")
 
 Videos = Iterable[Video] | AsyncIterable[Video]
 
@@ -70,6 +75,12 @@ class Batch:
             raise InvalidInputError(f"concurrency is {concurrency!r}; it must be 1 or more.")
         if isinstance(videos, (str, bytes, os.PathLike, TaskInput)):
             raise InvalidInputError("upscale_many takes an iterable of videos; this is one video.")
+        if not isinstance(videos, (Iterable, AsyncIterable)):
+            raise InvalidInputError(f"{quoted(videos)} is no iterable of videos.")
+        if reference is not None and not callable(reference):
+            raise InvalidInputError(f"reference is called with each video; {quoted(reference)}.")
+        if output_dir is not None and not isinstance(output_dir, (str, os.PathLike)):
+            raise InvalidInputError(f"{quoted(output_dir)} is no folder to write to.")
         self._story = story
         self._videos = _each(videos)
         self._factor = factor
@@ -88,7 +99,7 @@ class Batch:
         #: Fingerprints of this batch and what became of them, oldest first.
         self._seen: OrderedDict[str, asyncio.Future[Outcome]] = OrderedDict()
         self._out_of_credits = False
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._rows: list[ReportRow] = []
         self._began: float | None = None
         self._ended: float | None = None
@@ -98,7 +109,7 @@ class Batch:
         """The batch so far; grows by a short row for each item."""
         seconds = 0.0
         if self._began is not None:
-            seconds = (self._ended or asyncio.get_running_loop().time()) - self._began
+            seconds = (self._ended or time.monotonic()) - self._began
         return BatchReport(seconds=seconds, rows=tuple(self._rows))
 
     async def __aenter__(self) -> Self:
@@ -139,11 +150,13 @@ class Batch:
     async def aclose(self) -> None:
         """Begin nothing more and let go of what is under way; twice is fine."""
         if self._ended is None and self._began is not None:
-            self._ended = asyncio.get_running_loop().time()
+            self._ended = time.monotonic()
         tasks = [task for task in (self._feeder, *self._items) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(RuntimeError):  # somebody else is closing it just now
+            await self._videos.aclose()
         if tasks and self._done.empty():
             self._done.put_nowait(None)  # whoever else waits for an outcome
 
@@ -154,7 +167,7 @@ class Batch:
             return
         self._story.calls.check_open()
         self._story.batches.add(self)
-        self._began = asyncio.get_running_loop().time()
+        self._began = time.monotonic()
         if self._output_dir is not None:
             folder = os.path.join(os.fspath(self._output_dir), "")
             self._target = await self._story.files.target(
@@ -176,6 +189,11 @@ class Batch:
                 index += 1
         except Exception as error:  # the caller's iterable; told after the outcomes
             self._failure = error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self._failure = error  # it came from the iterable, not from whoever closes us
         while self._items:
             await asyncio.wait(self._items)
         await self._done.put(None)
@@ -183,8 +201,16 @@ class Batch:
     async def _item(self, index: int, video: Video) -> None:
         try:
             began = asyncio.get_running_loop().time()
-            blank = Outcome(index=index, video=_told(video), status="not submitted")
-            outcome = await self._outcome(blank, video)
+            blank = Outcome(index=index, video="", status="not submitted")
+            try:
+                blank = attrs.evolve(blank, video=_told(video))
+                outcome = await self._outcome(blank, video)
+            except Exception as error:  # the caller's own objects, or a defect of ours
+                _log.exception("Item %d of a batch failed in an unforeseen way.", index)
+                unforeseen = InvalidInputError(
+                    f"The video cannot be looked at: {type(error).__name__}."
+                )
+                outcome = attrs.evolve(blank, status="refused", error=unforeseen)
             seconds = asyncio.get_running_loop().time() - began
             outcome = attrs.evolve(outcome, seconds=seconds)
             self._rows.append(ReportRow.of(outcome))
@@ -295,10 +321,17 @@ def _told(video: Video) -> str:
     return shown(text) if "://" in text else text[:200]
 
 
-async def _each(videos: Videos) -> AsyncIterator[Video]:
-    if isinstance(videos, AsyncIterable):
-        async for video in videos:
-            yield video
-    else:
-        for video in videos:
-            yield video
+async def _each(videos: Videos) -> AsyncGenerator[Video, None]:
+    """Yield what an iterable of either kind gives; a generator is closed when it is left."""
+    try:
+        if isinstance(videos, AsyncIterable):
+            async for video in videos:
+                yield video
+        else:
+            for video in videos:
+                yield video
+    finally:
+        if isinstance(videos, AsyncGenerator):
+            await videos.aclose()
+        elif isinstance(videos, Generator):
+            videos.close()

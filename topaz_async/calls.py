@@ -59,6 +59,20 @@ class Calls:
                 hint="Make one TopazClient for each asyncio.run().",
             )
 
+    def is_elsewhere(self) -> bool:
+        """Tell whether the calls' own loop is over and another one runs.
+
+        Raises:
+            ConfigurationError: Their own loop still runs, somewhere else.
+        """
+        if self._loop is None or self._loop is asyncio.get_running_loop():
+            return False
+        if not self._loop.is_closed():
+            raise ConfigurationError(
+                "This client belongs to another event loop.", hint="Close it on its own loop."
+            )
+        return True
+
     @contextmanager
     def enter(self) -> Iterator[Call]:
         """Count the running task's call in, until it ends."""

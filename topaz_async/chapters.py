@@ -20,6 +20,7 @@ import attrs
 from .calls import Call, Calls
 from .engine import Engine, traits_of
 from .errors import (
+    ConfigurationError,
     DownloadError,
     InvalidInputError,
     JournalError,
@@ -34,8 +35,10 @@ from .models import TaskRecord, UpscaleFactor, UpscaleResult
 from .orders import Order, Video, described, make_order
 from .ports import Journal
 from .results import settle
-from .settings import PollPolicy, Quotas, RetryPolicy, Timeouts
+from .settings import Budget, PollPolicy, Quotas, RetryPolicy, Timeouts
+from .submission import still_unknown
 from .targets import Target
+from .texts import quoted
 from .transfers import OnProgress
 from .watching import OnUpdate
 
@@ -77,6 +80,15 @@ class Chapters:
         quotas: Quotas | None,
         **options: Any,
     ) -> None:
+        for value, kind in (
+            (timeouts, Timeouts),
+            (retry, RetryPolicy),
+            (polling, PollPolicy),
+            (quotas, Quotas),
+            (options.get("budget"), Budget),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise ConfigurationError(f"{quoted(value, 40)} is no {kind.__name__}.")
         self.calls = Calls()
         self._client = client
         self._timeouts = timeouts or Timeouts()
@@ -101,6 +113,10 @@ class Chapters:
         self._closing: asyncio.Future[None] | None = None
 
     async def aclose(self) -> None:
+        if self.calls.is_elsewhere():
+            self.calls.closed = True
+            await self._parts.outlive_the_loop()
+            return
         if self._closing is None:
             self.calls.close()
             self._closing = asyncio.ensure_future(self._close())
@@ -116,11 +132,13 @@ class Chapters:
 
     def job(self, task: str | Job) -> Job:
         """Return a handle on a task, bound to the client."""
-        if isinstance(task, Job):
-            return Job(task.task_id, task.reference, self._client, unknown=task.unknown)
-        if not isinstance(task, str) or not task.strip() or not task.isprintable():
-            raise InvalidInputError(f"A task id is a text, not {clean(repr(task), 60)}.")
-        return Job(task.strip(), None, self._client)
+        job = task if isinstance(task, Job) else Job(task)
+        word = job.task_id
+        if not job.unknown and (
+            not isinstance(word, str) or not word.strip() or not word.isprintable()
+        ):
+            raise InvalidInputError(f"A task id is a text, not {quoted(word, 60)}.")
+        return Job(word.strip() if word else "", job.reference, self._client, unknown=job.unknown)
 
     async def order(
         self,
@@ -149,7 +167,7 @@ class Chapters:
         return order
 
     async def submit(self, call: Call, order: Order, on_progress: OnProgress | None = None) -> Job:
-        await self._parts.learn()
+        self._parts.learn_soon()
         reference = order.intent.reference
         lock = self._lock_of(reference)
         try:
@@ -198,24 +216,31 @@ class Chapters:
     async def wait(
         self, job: Job, seconds: float | None, on_update: OnUpdate | None
     ) -> UpscaleResult:
-        await self._parts.learn()
+        self._parts.learn_soon()
         try:
             record = await self._parts.poller.wait(
-                known_id(job), timeout=seconds, on_update=on_update
+                await self._known_id(job), timeout=seconds, on_update=on_update
             )
         except TopazError as error:
             raise error.about(reference=job.reference) from None
         return settle(record, job.reference)
 
+    async def _known_id(self, job: Job) -> str:
+        if job.unknown and job.reference is not None and self.keeps_a_journal:
+            entry = await self.journal.find(job.reference)
+            if entry is not None and entry.submit == "unknown":
+                raise still_unknown(entry)  # it says more: what was sent, and when
+        return known_id(job)
+
     async def fetch(self, job: Job) -> TaskRecord:
-        return await self._parts.record(known_id(job))
+        return await self._parts.record(await self._known_id(job))
 
     async def follow(
         self, job: Job, *, timeout: float | None, min_interval: float
     ) -> AsyncGenerator[TaskRecord, None]:
         self.calls.check_open()
         records = self._parts.poller.follow(
-            known_id(job), timeout=timeout, min_interval=min_interval
+            await self._known_id(job), timeout=timeout, min_interval=min_interval
         )
         async with contextlib.aclosing(records):
             async for record in records:

@@ -272,7 +272,8 @@ class TopazClient:
             total_timeout: Seconds for everything; None sets no bound of its own.
             callback_url: As for `submit`.
             reference: As for `submit`; with a journal the whole call may be repeated after a
-                crash, and what was paid for is only waited for and downloaded.
+                crash, and what was paid for is only waited for and downloaded, or returned when
+                its file lies in the folder `output` already.
             fingerprint, seconds, resubmit_unknown, resubmit_failed: As for `submit`.
             on_submit: A function, called with the `Job` as soon as its task id is known: the
                 place to write the id down when there is no journal.

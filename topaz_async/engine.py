@@ -6,6 +6,7 @@ Loaded when a client is constructed, for it brings aiohttp and cattrs along.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl as ssl_module
 from urllib.parse import urlsplit
@@ -79,6 +80,7 @@ class Engine:
                 retry=retry,
                 tokens=tokens,
                 judge=self.wire.failure,
+                stray_id=self.wire.stray_id,
                 redact=self.wire.redact,
                 connect_timeout=timeouts.connect,
                 stall_timeout=timeouts.stall,
@@ -94,6 +96,7 @@ class Engine:
         # A kept connection that has gone stale would use up a stream, which cannot be sent twice.
         self.send_file = transport(quotas.uploads, fresh=True)
         self._is_closed = False
+        self._learning: asyncio.Task[None] | None = None
         self._files_session: aiohttp.ClientSession | None = None
         self._polls = SlidingWindow(quotas.polls, quotas.poll_window)
         self._submits = SlidingWindow(quotas.submits, quotas.submit_window)
@@ -133,8 +136,12 @@ class Engine:
         request = self.wire.record_info(task_id, repeat=Repeat.NEVER)
         return self.wire.record(await self.ask(request), task_id)
 
-    async def learn(self) -> None:
-        """Learn from the journal how long tasks take, once."""
+    def learn_soon(self) -> None:
+        """Begin to learn from the journal how long tasks take, once; nobody waits for it."""
+        if self._learning is None:
+            self._learning = asyncio.create_task(self._learn(), name="topaz_async learning")
+
+    async def _learn(self) -> None:
         for entry in await self.memory.history():
             if entry.duration is not None:
                 self._durations.add(entry.duration, traits_of(entry.intent))
@@ -168,20 +175,33 @@ class Engine:
     async def aclose(self, grace: float) -> None:
         """End the waits, let a createTask under way end within `grace`, close every session."""
         self._is_closed = True
+        if self._learning is not None:
+            self._learning.cancel()
+            await asyncio.wait([self._learning])
         try:
             await self.poller.aclose()
             await self.submitter.aclose(grace)
             await self.memory.aclose(grace)
         finally:  # also when the closing itself is cut short
-            self._polls.close()
-            self._submits.close()
-            for transport in (self._submit, self.ask, self.send_file):
-                await transport.aclose()
-            session, self._files_session = self._files_session, None
-            if session is not None:
-                await session.close()
-            # aiohttp closes TLS transports one turn of the loop later.
-            await asyncio.sleep(0)
+            await self._close_sessions()
+
+    async def outlive_the_loop(self) -> None:
+        """Close what can be closed although the loop of the client's calls is over."""
+        self._is_closed = True
+        with contextlib.suppress(RuntimeError):  # what waited on that loop died with it
+            await self._close_sessions()
+        await self.memory.outlive_the_loop()
+
+    async def _close_sessions(self) -> None:
+        self._polls.close()
+        self._submits.close()
+        for transport in (self._submit, self.ask, self.send_file):
+            await transport.aclose()
+        session, self._files_session = self._files_session, None
+        if session is not None:
+            await session.close()
+        # aiohttp closes TLS transports one turn of the loop later.
+        await asyncio.sleep(0)
 
 
 def traits_of(intent: Intent) -> Traits:

@@ -18,11 +18,14 @@ from .errors import (
     ConfigurationError,
     InvalidInputError,
     LinkExpiredError,
+    ResultError,
     TopazError,
     TransportError,
+    UnsafeUrlError,
 )
 from .models import UploadedFile, UpscaleResult
 from .targets import Target
+from .texts import quoted
 from .transfers import OnProgress, safe_name
 from .uploads import UploadSource
 from .urls import check_url
@@ -79,6 +82,8 @@ class Files:
         name: str | None,
         on_progress: OnProgress | None,
     ) -> UploadedFile:
+        if name is not None and not isinstance(name, str):
+            raise InvalidInputError(f"The name of an upload is a text, not {quoted(name)}.")
         if not self._can_upload:
             raise ConfigurationError(
                 "base_url was set and upload_url was not, so there is no place to upload to."
@@ -105,6 +110,11 @@ class Files:
         on_progress: OnProgress | None,
         overwrite: bool,
     ) -> UpscaleResult:
+        if not result.urls:
+            raise ResultError(
+                f"The result of task {result.task_id} names no link.", task_id=result.task_id
+            )
+        check_url(result.url, "The result's URL", UnsafeUrlError)
         linked = Path(urlsplit(result.url).path)
         suggestion = f"{name or linked.stem or 'video'}{linked.suffix or '.mp4'}"
         place = await asyncio.to_thread(target.place, suggestion, overwrite=overwrite)

@@ -12,6 +12,7 @@ from .errors import ConfigurationError, JournalError
 from .journal import SqliteJournal
 from .models import TaskRecord
 from .ports import Entry, Intent, Journal
+from .texts import quoted
 
 __all__ = ["Memory"]
 
@@ -37,6 +38,8 @@ class Memory:
             self._journal: Journal | None = SqliteJournal(journal)
             self._is_ours = True
         else:
+            if journal is not None and not hasattr(journal, "claim"):
+                raise ConfigurationError(f"{quoted(journal, 40)} is no journal and no path.")
             self._journal = journal
             self._is_ours = False
         self._fleeting: SqliteJournal | None = None
@@ -108,6 +111,11 @@ class Memory:
         note = asyncio.create_task(_write(write), name="topaz_async journal note")
         self._notes.add(note)
         note.add_done_callback(self._notes.discard)
+
+    async def outlive_the_loop(self) -> None:
+        """Close what is ours although the loop of the client's calls is over."""
+        self._notes.clear()
+        await self.aclose(0.0)
 
     async def aclose(self, grace: float) -> None:
         """Let notes under way end, and close what is ours."""

@@ -182,6 +182,16 @@ PRICES: Mapping[str, Mapping[str, float]] = {
 }
 
 
+def _prices(instance: object, attribute: object, value: object) -> None:
+    try:
+        tables = [dict(table).values() for table in dict(value).values()]  # type: ignore[call-overload]
+        is_fit = all(isinstance(p, (int, float)) and p >= 0 for table in tables for p in table)
+    except (TypeError, ValueError):
+        is_fit = False
+    if not is_fit:
+        raise ConfigurationError("Budget.prices maps a model to a mapping of factor to credits.")
+
+
 @attrs.frozen(kw_only=True)
 class Budget:
     """What one client may spend over its whole life; None sets no bound.
@@ -201,5 +211,5 @@ class Budget:
     min_balance: float | None = attrs.field(default=None, validator=_number(0, optional=True))
     #: Model to factor to price; credits a second for videos, credits each for images.
     prices: Mapping[str, Mapping[str, float]] = attrs.field(
-        factory=lambda: PRICES, repr=False, hash=False
+        factory=lambda: PRICES, validator=_prices, repr=False, hash=False
     )

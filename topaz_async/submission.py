@@ -25,13 +25,14 @@ from .retries import RetryTokens, asked_pause, pauses
 from .settings import RetryPolicy
 from .wire import Made, Refused, Unknown, Wire
 
-__all__ = ["Submitter"]
+__all__ = ["Submitter", "still_unknown"]
 
 _log = logging.getLogger("topaz_async")
 
 _ASK_FIRST = (
-    "Look for it in the account's task log and balance before you submit again; "
-    "resubmit_unknown=True is your consent to pay twice if it exists."
+    "Look for it in the account's task log and balance before you submit again: with a journal, "
+    "client.bind(reference, task_id) binds what you find; resubmit_unknown=True is your consent "
+    "to pay twice if it exists."
 )
 
 
@@ -129,38 +130,45 @@ class Submitter:
         if journal is None or order.intent.reference is None:
             return None
         entry = await journal.find(order.intent.reference)
-        if entry is None or entry.submit not in ("made", "unknown"):
+        if entry is None or entry.submit == "refused":
             return None
         if entry.intent.fingerprint != order.intent.fingerprint:
             raise self._conflict(entry)
+        entry = await self._answered(entry, journal)
+        if entry is None or entry.submit == "refused":
+            return None
         failed = entry.state is not None and TaskState(entry.state).is_fail
         if entry.submit == "made" and not (failed and order.resubmit_failed):
             return entry.task_id
         if entry.submit == "unknown" and not order.resubmit_unknown:
-            raise self._still_unknown(entry)
+            raise still_unknown(entry)
         return None
 
     async def _settle(self, claim: Claim, order: Order) -> str | None:
         """Return the task of a reference that is taken; None when it has become free."""
-        entry: Entry | None = claim.entry
-        journal, reference = self._journal_of(order.intent), order.intent.reference
-        assert journal is not None
-        assert reference is not None
         if claim.verdict == "conflict":
             raise self._conflict(claim.entry)
-        pause, waited = 0.02, 0.0
-        while entry is not None and entry.submit == "intent":
-            if waited > self._wire.timeouts.submit + self._window:
-                raise self._still_unknown(entry)
-            await asyncio.sleep(pause)
-            waited += pause
-            pause = min(1.0, pause * 1.5)
-            entry = await journal.find(reference)
+        journal = self._journal_of(order.intent)
+        assert journal is not None
+        entry = await self._answered(claim.entry, journal)
         if entry is None or entry.submit == "refused":
             return None
         if entry.submit == "unknown":
-            raise self._still_unknown(entry)
+            raise still_unknown(entry)
         return entry.task_id
+
+    async def _answered(self, entry: Entry, journal: Journal) -> Entry | None:
+        """Return an entry once its submit is no longer under way; None when it was dropped."""
+        current: Entry | None = entry
+        pause, waited = 0.02, 0.0
+        while current is not None and current.submit == "intent":
+            if waited > self._wire.timeouts.submit + self._window:
+                raise still_unknown(current)
+            await asyncio.sleep(pause)
+            waited += pause
+            pause = min(1.0, pause * 1.5)
+            current = await journal.find(entry.intent.reference or "")
+        return current
 
     @staticmethod
     def _conflict(entry: Entry) -> ReferenceConflictError:
@@ -171,22 +179,6 @@ class Submitter:
             hint="Use one reference for one video, model and factor; "
             "journal.forget(reference) frees it.",
         )
-
-    @staticmethod
-    def _still_unknown(entry: Entry) -> SubmitUnknownError:
-        error = SubmitUnknownError(
-            f"An earlier submit of {clean(entry.intent.reference, 80)!r}, of "
-            f"{entry.created_at:%Y-%m-%d %H:%M:%S} UTC, never got a clear answer.",
-            code=entry.code,
-            reference=entry.intent.reference,
-            task_id=entry.task_id,
-            billed="unknown",
-            hint=_ASK_FIRST,
-        )
-        error.fingerprint = entry.intent.fingerprint
-        error.sent_at = entry.created_at
-        error.words = entry.words
-        return error
 
     def _pause_after(self, refusal: TopazError, next_pause: Callable[[], float]) -> float:
         if not isinstance(refusal, RateLimitError):
@@ -220,6 +212,8 @@ class Submitter:
             await self._limiter.__aexit__(None, None, None)
 
     async def _write_send_write(self, order: Order) -> Made | Refused | Unknown | Claim:
+        assert order.input is not None
+        request = self._wire.create_task(order.input, order.callback_url)
         entry: Entry | None = None
         journal = self._journal_of(order.intent)
         if journal is not None:
@@ -236,7 +230,7 @@ class Submitter:
             outcome = Refused(TopazError("The caller left before the request was sent."))
         else:
             try:
-                outcome = await self._send(order)
+                outcome = await self._send(order, request)
             except BaseException:
                 # Cut off, by aclose() or with the loop.  A journal that lives on would wait for
                 # an answer that nobody can write down any more.
@@ -254,17 +248,18 @@ class Submitter:
                 self._on_made(outcome.task_id, order.intent)
         return outcome
 
-    async def _send(self, order: Order) -> Made | Refused | Unknown:
-        assert order.input is not None
+    async def _send(self, order: Order, request: Request) -> Made | Refused | Unknown:
         order.sent = True
         sent_at = datetime.now(UTC)
         try:
-            answer = await self._exchange(self._wire.create_task(order.input, order.callback_url))
+            answer = await self._exchange(request)
         except ConnectError as error:
             order.sent = False
             return Refused(error, repeatable=True)
         except TransportError as error:
-            lost = SubmitUnknownError(error.message, code=error.code, billed="unknown")
+            lost = SubmitUnknownError(
+                error.message, code=error.code, task_id=error.task_id, billed="unknown"
+            )
             outcome: Made | Refused | Unknown = Unknown(lost)
         except TopazError as error:  # refused on this side: closed client, wrong origin
             order.sent = False
@@ -331,3 +326,20 @@ def _tell_late(task: asyncio.Task[Any], order: Order) -> None:
         _log.warning("A createTask whose caller had left failed%s: %s", name, error)
     elif isinstance(task.result(), Unknown):
         _log.warning("A createTask whose caller had left is unknown%s.", name)
+
+
+def still_unknown(entry: Entry) -> SubmitUnknownError:
+    """Return the error of a submit that an earlier call or process left without an answer."""
+    error = SubmitUnknownError(
+        f"An earlier submit of {clean(entry.intent.reference, 80)!r}, of "
+        f"{entry.created_at:%Y-%m-%d %H:%M:%S} UTC, never got a clear answer.",
+        code=entry.code,
+        reference=entry.intent.reference,
+        task_id=entry.task_id,
+        billed="unknown",
+        hint=_ASK_FIRST,
+    )
+    error.fingerprint = entry.intent.fingerprint
+    error.sent_at = entry.created_at
+    error.words = entry.words
+    return error

@@ -123,6 +123,7 @@ class Transport:
         origins: Where requests may go at all.
         retry: How often a question is asked.
         tokens: The client's retry tokens.
+        stray_id: Returns a task id that stands in an answer that broke off, or None.
         judge: Returns the error that an answer to a request of this name stands for, or None.
         redact: Takes the key out of texts.
         connect_timeout: Seconds for making a connection.
@@ -142,6 +143,7 @@ class Transport:
         retry: RetryPolicy,
         tokens: RetryTokens,
         judge: Callable[[str, Answer], TopazError | None],
+        stray_id: Callable[[Answer], str | None] = lambda answer: None,
         redact: Redact,
         connect_timeout: float,
         stall_timeout: float,
@@ -156,6 +158,7 @@ class Transport:
         self._retry = retry
         self._tokens = tokens
         self._judge = judge
+        self._stray_id = stray_id
         self._redact = redact
         self._connect_timeout = connect_timeout
         self._stall_timeout = stall_timeout
@@ -229,6 +232,8 @@ class Transport:
             if failure is not None and (
                 answer is None or not open_envelope(answer.status, answer.body).is_object
             ):
+                if answer is not None and request.repeat is Repeat.IF_NOTHING_BOUGHT:
+                    failure.task_id = self._stray_id(answer)
                 # Raised out here, so that neither a foreign error nor a frame that knows the
                 # key hangs on it: aiohttp's errors print the request's headers.
                 raise failure

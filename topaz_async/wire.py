@@ -28,6 +28,7 @@ from .envelope import Envelope, open_envelope
 from .errors import (
     CodeRule,
     EdgeBlockedError,
+    InvalidInputError,
     ResponseError,
     SubmitUnknownError,
     TaskNotFoundError,
@@ -186,7 +187,7 @@ class Wire:
             name="createTask",
             method="POST",
             url=f"{self.base_url}/api/v1/jobs/createTask",
-            body=json.dumps(body).encode(),
+            body=_encoded(body),
             repeat=Repeat.IF_NOTHING_BOUGHT,
             timeout=self.timeouts.submit,
         )
@@ -241,7 +242,7 @@ class Wire:
         if task_id is not None and 200 <= envelope.code <= 299:
             return Made(task_id)
         # A refusal that names a task contradicts itself: better to ask than to pay twice.
-        task_id = task_id or self._stray_id(answer)
+        task_id = task_id or self.stray_id(answer)
         rule = _meaning(envelope)
         if rule.billed == "no" and task_id is None:
             return Refused(self._error("createTask", envelope, answer), rule.repeatable)
@@ -256,7 +257,7 @@ class Wire:
         error.words = words
         return Unknown(error)
 
-    def _stray_id(self, answer: Answer) -> str | None:
+    def stray_id(self, answer: Answer) -> str | None:
         """Return an id that stands anywhere in an answer: it may be all that is left of a task."""
         for found in _STRAY_ID.finditer(answer.body.decode(errors="replace")):
             task_id = _usable_id(found[1] or found[2])
@@ -379,6 +380,13 @@ class Wire:
         error = rule.error(message, code=code, retryable=rule.transient, hint=rule.hint)
         error.retry_after = retry_after(answer)
         return error
+
+
+def _encoded(body: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInputError(f"The input cannot be sent as JSON: {clean(error, 120)}") from None
 
 
 def _is_no_record(envelope: Envelope) -> bool:

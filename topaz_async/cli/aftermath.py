@@ -66,7 +66,8 @@ def _interrupted(error: TopazError) -> str:
 def _how_to_get(task_id: str, service: Service, wish: Wish) -> str:
     where = "" if service.is_the_real_one else f"base_url={service.base_url!r}"
     return (
-        "To get its result later, in Python:\n"
+        "To get its result later, in `python -m asyncio`:\n"
+        "    from topaz_async import TopazClient\n"
         f"    async with TopazClient({where}) as topaz:\n"
         f"        await topaz.download(topaz.job({task_id!r}), {str(wish.output)!r})"
     )
