@@ -182,10 +182,10 @@ PRICES: Mapping[str, Mapping[str, float]] = {
 }
 
 
-def _prices(instance: object, attribute: object, value: object) -> None:
+def _prices(instance: object, attribute: object, value: Any) -> None:
     try:
-        tables = [dict(table).values() for table in dict(value).values()]  # type: ignore[call-overload]
-        is_fit = all(isinstance(p, (int, float)) and p >= 0 for table in tables for p in table)
+        prices: list[Any] = [p for table in dict(value).values() for p in dict(table).values()]
+        is_fit = all(isinstance(price, (int, float)) and price >= 0 for price in prices)
     except (TypeError, ValueError):
         is_fit = False
     if not is_fit:
