@@ -100,6 +100,22 @@ async def test_a_slot_granted_in_the_moment_of_cancellation_is_not_lost() -> Non
 
 
 @in_virtual_time
+async def test_a_slot_that_frees_just_after_a_cancellation_goes_to_the_next() -> None:
+    """A waiter that is cancelled in the moment before the timer fires ends as cancelled."""
+    limiter, arrivals = SlidingWindow(1, 1.0), []
+    await exchange(limiter, arrivals, 0.0, 0.0)
+    gone = asyncio.create_task(exchange(limiter, arrivals, 0.0, 0.0))
+    stays = asyncio.create_task(exchange(limiter, arrivals, 0.0, 0.0))
+    await asyncio.sleep(0)
+    gone.cancel()
+    limiter._fire(1.0)  # the timer's turn comes before the waiter's
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    await stays
+    assert len(arrivals) == 2
+
+
+@in_virtual_time
 async def test_a_failed_exchange_counts_as_well() -> None:
     """An error inside gives the slot back no earlier than an answer would."""
     limiter, arrivals = SlidingWindow(1, 10.0), []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from types import TracebackType
 
@@ -45,7 +46,9 @@ class SlidingWindow:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._waiting.remove(turn)
+                # A slot that became free meanwhile may have passed it over already.
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(turn)
             elif self._free is not None:  # admitted in the very moment of the cancellation
                 self._free += 1
             self._admit(loop.time())
