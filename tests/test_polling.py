@@ -24,7 +24,8 @@ from topaz_async import (
     WaitTimeoutError,
 )
 from topaz_async.limiter import SlidingWindow
-from topaz_async.polling import Poller, cadence
+from topaz_async.polling import Poller
+from topaz_async.schedule import cadence
 from topaz_async.survival import Durations, Traits
 
 from .virtual_time import in_virtual_time
@@ -54,7 +55,7 @@ class Service:
 
         self.tales[task_id] = states()
 
-    async def fetch(self, task_id: str) -> TaskRecord:
+    async def fetch(self, task_id: str, last: TaskRecord | None = None) -> TaskRecord:
         self.looks[task_id].append(asyncio.get_running_loop().time())
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)

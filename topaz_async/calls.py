@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from .errors import Billed, ClientClosedError, ConfigurationError
 
@@ -12,16 +11,43 @@ __all__ = ["Call", "Calls"]
 
 
 class Call:
-    """One public call, with what its error would have to say if the client were closed now."""
+    """One public call, with what its error would have to say if the client were closed now.
 
-    __slots__ = ("_cancelling", "_closed", "_task", "billed", "task_id")
+    Entered for as long as the call is under way.
+    """
 
-    def __init__(self, task: asyncio.Task[object]) -> None:
+    __slots__ = ("_calls", "_cancelling", "_closed", "_task", "billed", "task_id")
+
+    def __init__(self, calls: Calls, task: asyncio.Task[object]) -> None:
+        self._calls = calls
         self._task = task
         self._cancelling = task.cancelling()
         self._closed = False
         self.task_id: str | None = None
         self.billed: Billed = "no"
+
+    def __enter__(self) -> Call:
+        self._calls.begin(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Taken back in any case: a call that failed for another reason in that very moment must
+        # not leave its task half cancelled, or the caller's own timeouts would go astray.
+        ours = self._take_back()
+        self._calls.end(self)
+        if ours and isinstance(error, asyncio.CancelledError):
+            raise ClientClosedError(
+                "The client was closed while this call was under way.",
+                task_id=self.task_id,
+                billed=self.billed,
+                hint=self.task_id
+                and f"The task goes on: wait_for_result({self.task_id!r}) of a new client gets it.",
+            ) from None
 
     def close(self) -> None:
         """End the call with `ClientClosedError`."""
@@ -29,7 +55,7 @@ class Call:
             self._closed = True
             self._task.cancel("the client was closed")
 
-    def take_back(self) -> bool:
+    def _take_back(self) -> bool:
         """Take our cancellation back, once; True when nobody else cancels the task as well."""
         if not self._closed:
             return False
@@ -73,33 +99,22 @@ class Calls:
             )
         return True
 
-    @contextmanager
-    def enter(self) -> Iterator[Call]:
-        """Count the running task's call in, until it ends."""
+    def enter(self) -> Call:
+        """Return the running task's call, to be entered until it ends."""
         self.check_open()
         task = asyncio.current_task()
         assert task is not None
-        call = Call(task)
+        return Call(self, task)
+
+    def begin(self, call: Call) -> None:
+        """Count a call in."""
         self._calls.add(call)
-        try:
-            yield call
-        except asyncio.CancelledError:
-            if not call.take_back():
-                raise
-            raise ClientClosedError(
-                "The client was closed while this call was under way.",
-                task_id=call.task_id,
-                billed=call.billed,
-                hint=call.task_id
-                and f"The task goes on: wait_for_result({call.task_id!r}) of a new client gets it.",
-            ) from None
-        finally:
-            # A call that failed for another reason in that very moment must not leave its task
-            # half cancelled: the caller's own timeouts would go astray.
-            call.take_back()
-            self._calls.discard(call)
-            if not self._calls and self._idle is not None and not self._idle.done():
-                self._idle.set_result(None)
+
+    def end(self, call: Call) -> None:
+        """Count a call out."""
+        self._calls.discard(call)
+        if not self._calls and self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     def close(self) -> None:
         """Begin no further call, and end every call under way."""

@@ -99,6 +99,7 @@ def _converter() -> cattrs.Converter:
             result_urls=override(omit=True),
             result=override(omit=True),
             raw=override(omit=True),
+            digest=override(omit=True),
         ),
     )
     converter.register_structure_hook(
@@ -151,13 +152,16 @@ def input_from_wire(param: Any, redact: Redact) -> tuple[str | None, dict[str, A
     return model, {name: value for name, value in fields.items() if name in known}
 
 
-def record_from_wire(data: Mapping[str, Any], task_id: str, redact: Redact) -> TaskRecord:
+def record_from_wire(
+    data: Mapping[str, Any], task_id: str, redact: Redact, digest: bytes = b""
+) -> TaskRecord:
     """Return the record that an answer's data makes; nothing in it can fail.
 
     Args:
         data: The payload of a recordInfo.
         task_id: The task that was asked about.
         redact: Takes our secrets out of a `resultJson`.
+        digest: Of the answer.
     """
     parsed, response = (_opened(data.get(key), redact) for key in ("resultJson", "response"))
     urls = _links(parsed, redact) or _links(response, redact)
@@ -167,7 +171,7 @@ def record_from_wire(data: Mapping[str, Any], task_id: str, redact: Redact) -> T
         state = "success" if urls else "unknown"
     record = _CONVERTER.structure({**data, "taskId": task_id, "state": state}, TaskRecord)
     result = next((value for value in (parsed, response) if isinstance(value, Mapping)), {})
-    return attrs.evolve(record, result_urls=urls, result=result, raw=dict(data))
+    return attrs.evolve(record, result_urls=urls, result=result, raw=data, digest=digest)
 
 
 def file_from_wire(data: Mapping[str, Any], url: str) -> UploadedFile:

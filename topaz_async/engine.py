@@ -131,10 +131,10 @@ class Engine:
             allow_loopback=is_loopback(urlsplit(base_url).hostname),
         )
 
-    async def _look(self, task_id: str) -> TaskRecord:
+    async def _look(self, task_id: str, last: TaskRecord | None) -> TaskRecord:
         """Ask once for a task; the poller has its own way with failures."""
         request = self.wire.record_info(task_id, repeat=Repeat.NEVER)
-        return self.wire.record(await self.ask(request), task_id)
+        return self.wire.record(await self.ask(request), task_id, last)
 
     def learn_soon(self) -> None:
         """Begin to learn from the journal how long tasks take, once; nobody waits for it."""

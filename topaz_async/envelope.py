@@ -24,6 +24,15 @@ _KEY_DIGITS: Final = 8
 _MAX_PAGE: Final = 1 << 16
 
 _MESSAGE_KEYS = ("msg", "message", "error")
+#: The names in every record, kept once and not in each of thousands of records.
+_NAMES = {
+    name: name
+    for name in (
+        "code", "msg", "data", "taskId", "model", "state", "param", "paramJson", "resultJson",
+        "resultUrls", "response", "failCode", "failMsg", "costTime", "completeTime", "createTime",
+        "updateTime", "progress", "creditsConsumed", "operationType", "successFlag",
+    )
+}  # fmt: skip
 _TAGS = re.compile(r"(?s)<(script|style)\b.*?</\1>|<[^>]*>")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _DIGITS = re.compile(rf"\s*-?[0-9]{{1,{_MAX_DIGITS}}}\s*")
@@ -70,7 +79,8 @@ def _scrub(value: Any, redact: Redact, depth: int) -> Any:
         if depth == 0:
             return None
         return {
-            _scrub(key, redact, 0): _scrub(item, redact, depth - 1) for key, item in value.items()
+            _NAMES.get(key) or _scrub(key, redact, 0): _scrub(item, redact, depth - 1)
+            for key, item in value.items()
         }
     if isinstance(value, list):
         return [_scrub(item, redact, depth - 1) for item in value] if depth else None

@@ -18,7 +18,7 @@ _REMEMBERED = 50_000
 _NOTHING = Traits()
 
 
-@attrs.define
+@attrs.define(weakref_slot=False)
 class Known:
     """What is known of one task; moments are of the loop's clock."""
 
@@ -46,9 +46,12 @@ class Experience:
 
     def exists(self, task_id: str, now: float) -> None:
         """The task was seen, or something of ours vouches for it."""
-        known = self._known.setdefault(task_id, Known(now))
-        known.seen = now
-        self._known.move_to_end(task_id)
+        known = self._known.get(task_id)
+        if known is None:
+            known = self._known[task_id] = Known(now)
+        else:
+            known.seen = now
+            self._known.move_to_end(task_id)
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 

@@ -195,6 +195,8 @@ class TaskRecord:
     result: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
     #: The answer's `data` as it came, unknown fields included.
     raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
+    #: Tells this answer's bytes from another's; empty when it came from elsewhere.
+    digest: bytes = attrs.field(default=b"", eq=False, repr=False)
 
     @property
     def duration(self) -> float | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from .errors import (
     AuthenticationError,
@@ -20,12 +20,12 @@ from .errors import (
 from .experience import Experience
 from .models import TaskRecord
 from .ports import Limiter
-from .schedule import AT_ONCE, Age, Agenda, Pause, Schedule, cadence
+from .schedule import AT_ONCE, Age, Agenda, Pause, Schedule, plain_pauses
 from .settings import PollPolicy
 from .survival import Durations, Traits
 from .watching import OnUpdate, Teller, Watch
 
-__all__ = ["Poller", "cadence"]
+__all__ = ["Poller"]
 
 _log = logging.getLogger("topaz_async")
 
@@ -34,8 +34,11 @@ _LAST_WORD = 1.0
 #: Seconds that all polls pause after a 429 without Retry-After.
 _QUOTA_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
-#: A look that is due within so many seconds is due: timers may fire a little early.
-_SOON = 0.001
+#: Looks that are due within this share of the policy's longest pause leave together: a loop that
+#: wakes for eight at once spends about two thirds of the time on each.
+_TOGETHER = 0.02
+#: Timers may fire a little early, in seconds.
+_TICK = 0.001
 
 
 class _Watched:
@@ -43,11 +46,12 @@ class _Watched:
 
     __slots__ = ("age", "failures", "pauses", "poll", "record", "rung", "task_id", "watches")
 
-    def __init__(self, task_id: str, policy: PollPolicy, age: Age) -> None:
+    def __init__(self, task_id: str, age: Age) -> None:
         self.task_id = task_id
         self.age = age
-        self.watches: set[Watch] = set()
-        self.pauses = cadence(policy)
+        self.watches: list[Watch] = []
+        #: How many pauses of the plain cadence lie behind it.
+        self.pauses = 0
         self.record: TaskRecord | None = None
         self.failures = 0
         self.poll: asyncio.Task[None] | None = None
@@ -58,7 +62,8 @@ class Poller:
     """Asks for all waiting tasks of one client.
 
     Args:
-        fetch: Asks once for one task; raises a `TopazError`.
+        fetch: Asks once for one task; raises a `TopazError`.  It gets the last record as well,
+            and may return that very one when nothing has changed.
         limiter: The account's quota for questions.
         policy: Cadence, error budget and bounds.
         rate: Looks a second that the quota allows; None for any number.
@@ -69,7 +74,7 @@ class Poller:
 
     def __init__(
         self,
-        fetch: Callable[[str], Awaitable[TaskRecord]],
+        fetch: Callable[[str, TaskRecord | None], Awaitable[TaskRecord]],
         limiter: Limiter,
         policy: PollPolicy,
         *,
@@ -84,12 +89,15 @@ class Poller:
         self._on_record = on_record
         self._spread = spread
         self._watched: dict[str, _Watched] = {}
+        self._plain = plain_pauses(policy)
+        self._together = max(_TICK, _TOGETHER * policy.longest)
         self._schedule = Schedule(policy=policy, rate=rate)
         self._agenda: Agenda[_Watched] = Agenda(self._schedule.patience)
         self._experience = Experience(Durations() if durations is None else durations)
         self._permits = asyncio.Semaphore(policy.in_flight)
         self._last_success = float("-inf")
         self._wake: asyncio.Future[None] | None = None
+        self._wakes_at = math.inf
         self._runner: asyncio.Task[None] | None = None
         self._polls: set[asyncio.Task[None]] = set()
         self._strange: set[str] = set()
@@ -109,16 +117,18 @@ class Poller:
             TopazError: What ended the wait.
         """
         teller = Teller(on_update) if on_update is not None else None
+        watch = self._join(task_id, timeout, None if teller is None else teller.tell)
         try:
-            record: TaskRecord | None = None
-            async for record in self.follow(task_id, timeout=timeout):
-                if teller is not None:
-                    teller.tell(record)
-            assert record is not None
+            record = await watch.last()
             if teller is not None:
                 await teller.finish(_LAST_WORD)
             return record
+        except TimeoutError:
+            if not watch.is_late:
+                raise
+            raise self._timed_out(task_id, timeout, watch.record) from None
         finally:
+            self._leave(task_id, watch)
             if teller is not None:
                 teller.cancel()
 
@@ -131,26 +141,21 @@ class Poller:
         out, but the terminal record comes at once.
         """
         loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
-        seen: TaskRecord | None = None
-        not_before = float("-inf")
-        with self._watch(task_id) as watch:
-            while True:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        await watch.news(seen)
-                        if loop.time() < not_before and not watch.has_ended:
-                            await watch.end(before=not_before)
-                        seen = await watch.news(seen)
-                except TimeoutError:
-                    if not watch.has_ended:
-                        raise self._timed_out(task_id, timeout, watch.record) from None
-                    seen = watch.record
-                assert seen is not None
-                yield seen
-                if seen.state.is_terminal:
-                    return
-                not_before = loop.time() + min_interval
+        watch = self._join(task_id, timeout)
+        try:
+            record = await watch.news(None)
+            while not record.state.is_terminal:
+                yield record
+                if min_interval > 0:
+                    await watch.end(before=loop.time() + min_interval)
+                record = await watch.news(record)
+            yield record
+        except TimeoutError:
+            if not watch.is_late:
+                raise
+            raise self._timed_out(task_id, timeout, watch.record) from None
+        finally:
+            self._leave(task_id, watch)
 
     def exists(self, task_id: str) -> None:
         """Take note that the service has the task: it was just made, or a journal says so."""
@@ -195,8 +200,12 @@ class Poller:
 
     # -- the schedule -----------------------------------------------------------------------
 
-    @contextmanager
-    def _watch(self, task_id: str) -> Iterator[Watch]:
+    def _join(
+        self,
+        task_id: str,
+        timeout: float | None,
+        on_news: Callable[[TaskRecord], None] | None = None,
+    ) -> Watch:
         if self._closed:
             raise self._closed_error(task_id)
         now = asyncio.get_running_loop().time()
@@ -205,30 +214,42 @@ class Poller:
             if not self._watched:
                 self._last_success = now
             watched = self._watched[task_id] = self._begin(task_id, now)
-        watch = Watch(watched.record)
-        watched.watches.add(watch)
+        watch = Watch(watched.record, on_news)
+        watched.watches.append(watch)
+        if timeout is not None:
+            watch.expire_at(now + timeout)
         if self._runner is None or self._runner.done():
             self._runner = asyncio.create_task(self._run(), name="topaz_async poller")
-        try:
-            yield watch
-        finally:
-            watched.watches.discard(watch)
-            if not watched.watches and self._watched.get(task_id) is watched:
-                self._drop(watched)
-                if watched.poll is not None:
-                    watched.poll.cancel()
+        return watch
+
+    def _leave(self, task_id: str, watch: Watch) -> None:
+        watch.close()
+        watched = self._watched.get(task_id)
+        if watched is None or watch not in watched.watches:
+            return
+        watched.watches.remove(watch)
+        if not watched.watches:
+            self._drop(watched)
+            if watched.poll is not None:
+                watched.poll.cancel()
 
     def _begin(self, task_id: str, now: float) -> _Watched:
         known = self._experience.of(task_id)
         born = now if known is None or known.born is None else known.born
-        watched = _Watched(task_id, self._policy, Age(born))
-        first = next(watched.pauses)
+        watched = _Watched(task_id, Age(born))
+        plain = self._next_plain(watched)
         if known is None:  # it may have ended long ago
             self._plan(watched, Pause(0.0, 0.0))
         else:
-            pause = self._pause(watched, first, known.seen, 0.5)
+            pause = self._pause(watched, plain, known.seen, 0.5)
             self._plan(watched, pause, since=known.seen)
         return watched
+
+    def _next_plain(self, watched: _Watched) -> float:
+        """Return the next pause of the plain cadence."""
+        plain = self._plain[min(watched.pauses, len(self._plain) - 1)]
+        watched.pauses += 1
+        return plain
 
     def _plan(self, watched: _Watched, pause: Pause, *, since: float | None = None) -> None:
         now = asyncio.get_running_loop().time()
@@ -257,6 +278,14 @@ class Poller:
         self._nudge()
 
     def _nudge(self) -> None:
+        """Wake the runner if it would sleep longer than it may now."""
+        if self._wake is None or self._wake.done():
+            return
+        turn = self._agenda.next(len(self._watched))
+        if not self._watched or (turn is not None and turn < self._wakes_at):
+            self._wake.set_result(None)
+
+    def _rouse(self) -> None:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
@@ -286,10 +315,11 @@ class Poller:
         loop = asyncio.get_running_loop()
         while self._watched:
             turn = self._agenda.next(len(self._watched))
-            if turn is not None and turn <= loop.time() + _SOON:
+            if turn is not None and turn <= loop.time() + self._together:
                 return
             self._wake = loop.create_future()
-            timer = loop.call_at(turn, self._nudge) if turn is not None else None
+            self._wakes_at = math.inf if turn is None else turn
+            timer = loop.call_at(turn, self._rouse) if turn is not None else None
             try:
                 await self._wake
             finally:
@@ -298,7 +328,7 @@ class Poller:
                     timer.cancel()
 
     def _take_due(self) -> _Watched | None:
-        soon = asyncio.get_running_loop().time() + _SOON
+        soon = asyncio.get_running_loop().time() + self._together
         return self._agenda.take(soon, len(self._watched))
 
     # -- one look ---------------------------------------------------------------------------
@@ -306,7 +336,7 @@ class Poller:
     async def _look(self, watched: _Watched) -> None:
         try:
             try:
-                record = await self._fetch(watched.task_id)
+                record = await self._fetch(watched.task_id, watched.record)
             finally:
                 watched.poll = None
                 await self._limiter.__aexit__(None, None, None)
@@ -327,7 +357,7 @@ class Poller:
         if not record.state.is_known and record.state not in self._strange:
             self._strange.add(record.state)
             _log.warning("Unknown task state %r; polling goes on.", str(record.state))
-        if record != watched.record:
+        if record is not watched.record and record != watched.record:
             watched.record = record
             self._on_record(record)
             for watch in tuple(watched.watches):
@@ -371,7 +401,7 @@ class Poller:
         self._plan_next(watched)
 
     def _plan_next(self, watched: _Watched) -> None:
-        plain = next(watched.pauses)
+        plain = self._next_plain(watched)
         if watched.rung:
             watched.rung = False
             self._plan(watched, AT_ONCE)
@@ -382,7 +412,7 @@ class Poller:
     def _end(self, watched: _Watched, error: TopazError) -> None:
         self._drop(watched)
         for watch in tuple(watched.watches):
-            watch.tell(None, error)
+            watch.fail(error)
 
     def _billed(self, task_id: str) -> Billed:
         return "unknown" if self._experience.of(task_id) is None else "yes"

@@ -15,7 +15,7 @@ import backoff
 from .settings import PollPolicy
 from .survival import Estimate
 
-__all__ = ["AT_ONCE", "Age", "Agenda", "Pause", "Schedule", "cadence"]
+__all__ = ["AT_ONCE", "Age", "Agenda", "Pause", "Schedule", "cadence", "plain_pauses"]
 
 #: Longest pauses of the policy that a learned schedule lags behind on average: a little more
 #: than the growing pauses do, for a third fewer looks.
@@ -27,6 +27,8 @@ _LEAST_LOOKS = 4.0
 _ROUNDS = 2.0
 #: The same with few tasks, in longest pauses of the policy.
 _PATIENCE = 10.0
+#: A cadence that is not steady after so many pauses stays at the last one.
+_MOST_PAUSES = 10_000
 
 
 def cadence(policy: PollPolicy) -> Iterator[float]:
@@ -43,7 +45,20 @@ def cadence(policy: PollPolicy) -> Iterator[float]:
         yield pause
 
 
-@attrs.define
+def plain_pauses(policy: PollPolicy) -> tuple[float, ...]:
+    """Return the pauses of `cadence`, of which the last one stands for all that follow."""
+    steady_from = max((until for until, _ in policy.steps if math.isfinite(until)), default=0.0)
+    pauses: list[float] = []
+    elapsed = -policy.first
+    for pause in itertools.islice(cadence(policy), _MOST_PAUSES):
+        pauses.append(pause)
+        if elapsed >= steady_from and pauses[-2:-1] == [pause]:
+            break
+        elapsed += pause
+    return tuple(pauses)
+
+
+@attrs.define(weakref_slot=False)
 class Age:
     """Since when a task lives, and since when it is worked on, as far as looks have told.
 
@@ -160,7 +175,7 @@ class Schedule:
 K = TypeVar("K", bound=Hashable)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=False)
 class _Planned(Generic[K]):
     key: K
     since: float

@@ -92,19 +92,14 @@ async def contest(mode: str, base: str, ends: list[float]) -> dict[str, Any]:
     from topaz_async import PollPolicy, Quotas, TopazClient
 
     requests = 0
-
-    async def count(*_: object) -> None:
-        nonlocal requests
-        requests += 1
-
     ids = [f"{math.ceil(end * 1000)}x{number}" for number, end in enumerate(ends)]
-    trace = aiohttp.TraceConfig()
-    trace.on_request_start.append(count)
-    session = aiohttp.ClientSession(trace_configs=[trace])
+    session = aiohttp.ClientSession()
     lags: list[float] = []
     failures = 0
 
     async def ask(task_id: str) -> dict[str, Any]:
+        nonlocal requests
+        requests += 1
         url = f"{base}/api/v1/jobs/recordInfo?taskId={task_id}"
         async with session.get(url, headers={"Authorization": "Bearer key"}) as response:
             answer = await response.json()
