@@ -12,7 +12,9 @@ import math
 from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import accumulate, pairwise
+from operator import mul
 
 import attrs
 
@@ -190,10 +192,7 @@ class _History:
         xs = [x for x, _ in self._known]
         middle = sorted(y for _, y in self._known)[len(xs) // 2]
         ys = [min(max(y, middle - _OUTLIER), middle + _OUTLIER) for _, y in self._known]
-        weights = [0.5 ** (age / _HALF_LIFE) for age in reversed(range(len(ys)))]
-        total = sum(weights)
-        weights = [weight / total for weight in weights]
-        effective = 1.0 / _dot(weights, weights)
+        weights, effective = _weights(len(ys))
         x_mean, y_mean = _dot(weights, xs), _dot(weights, ys)
         pulls = [w * (x - x_mean) for w, x in zip(weights, xs, strict=True)]
         slope = _dot(pulls, ys) / (_dot(pulls, xs) + _RIDGE / effective)
@@ -214,36 +213,55 @@ class _History:
 
 
 def _dot(one: Sequence[float], other: Sequence[float]) -> float:
-    return sum(a * b for a, b in zip(one, other, strict=True))
+    total: float = sum(map(mul, one, other))
+    return total
+
+
+@lru_cache(maxsize=256)
+def _weights(count: int) -> tuple[tuple[float, ...], float]:
+    """Return what each of so many durations weighs, oldest first, and how many they stand for."""
+    weights = [0.5 ** (age / _HALF_LIFE) for age in reversed(range(count))]
+    total = sum(weights)
+    weights = [weight / total for weight in weights]
+    return tuple(weights), 1.0 / _dot(weights, weights)
 
 
 def _alike(rests: Sequence[float]) -> int:
     """Return how many of the newest belong together: all, unless the level has changed."""
+    sums = list(accumulate(rests, initial=0.0))
+    squares = list(accumulate([rest * rest for rest in rests], initial=0.0))
     for newest in _NEWEST:
-        old, new = rests[:-newest], rests[-newest:]
-        if len(old) >= 5:
-            before = sum(old) / len(old)
-            variance = sum((rest - before) ** 2 for rest in old) / len(old) + 0.01
-            error = math.sqrt(variance * (1.0 / len(old) + 1.0 / newest))
-            if abs(sum(new) / newest - before) > _ERRORS * error:
+        old = len(rests) - newest
+        if old >= 5:
+            before = sums[old] / old
+            variance = max(squares[old] / old - before * before, 0.0) + 0.01
+            error = math.sqrt(variance * (1.0 / old + 1.0 / newest))
+            if abs((sums[-1] - sums[old]) / newest - before) > _ERRORS * error:
                 return newest
     return len(rests)
 
 
+#: The safety law at the edges of the cells, its share of each cell, and the cells' middles.
+_EDGES = [1.0 / (1.0 + math.exp(-(_LOW + _STEP * i) / _MIX_SCALE)) for i in range(_CELLS + 1)]
+_SAFETY = [after - before for before, after in pairwise(_EDGES)]
+_AGES = [math.exp(_LOW + _STEP * (cell + 0.5)) for cell in range(_CELLS)]
+
+
 def _draw(rests: Sequence[float], weights: Sequence[float], width: float, share: float) -> _Curve:
     """Smooth the observations, mix in the safety law, and integrate."""
-    edges = [1.0 / (1.0 + math.exp(-(_LOW + _STEP * i) / _MIX_SCALE)) for i in range(_CELLS + 1)]
-    ends = [share * (after - before) for before, after in pairwise(edges)]
+    ends = [share * safety for safety in _SAFETY]
     radius = int(3.0 * width / _STEP)
     kernel = [math.exp(-0.5 * (i * _STEP / width) ** 2) for i in range(-radius, radius + 1)]
     part = (1.0 - share) / sum(kernel)
+    masses: dict[int, float] = {}
     for rest, weight in zip(rests, weights, strict=True):
-        first = min(max(round((rest - _LOW) / _STEP - 0.5), radius), _CELLS - 1 - radius) - radius
-        for cell, value in enumerate(kernel, first):
-            ends[cell] += part * weight * value
-    alive = list(accumulate(reversed(ends), initial=share * (1.0 - edges[-1])))[::-1]
-    ages = [math.exp(_LOW + _STEP * (cell + 0.5)) for cell in range(_CELLS)]
+        cell = min(max(round((rest - _LOW) / _STEP - 0.5), radius), _CELLS - 1 - radius)
+        masses[cell] = masses.get(cell, 0.0) + part * weight
+    for middle, mass in masses.items():
+        for cell, value in enumerate(kernel, middle - radius):
+            ends[cell] += mass * value
+    alive = list(accumulate(reversed(ends), initial=share * (1.0 - _EDGES[-1])))[::-1]
     living = [(before + after) / 2.0 for before, after in pairwise(alive)]
-    steps = [math.sqrt(e * age * _STEP / s) for e, age, s in zip(ends, ages, living, strict=True)]
+    steps = [math.sqrt(e * age * _STEP / s) for e, age, s in zip(ends, _AGES, living, strict=True)]
     attention = tuple(accumulate(steps, initial=0.0))
-    return _Curve(attention, whole=_dot(living, steps), mean=_STEP * _dot(living, ages))
+    return _Curve(attention, whole=_dot(living, steps), mean=_STEP * _dot(living, _AGES))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import ssl as ssl_module
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,6 +56,7 @@ class Origins:
         return _origin(url) in self.allowed
 
 
+@functools.lru_cache(maxsize=64)
 def _origin(url: str) -> tuple[str, str, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port
@@ -66,16 +68,19 @@ class _Progress(Contact):
 
     #: What failed on this side: the session would only say that something broke off.
     failure: TopazError | None = None
-    response: aiohttp.ClientResponse | None = None
+    #: What has been received.  Not the response itself: it knows this object, and thousands of
+    #: such rings an hour would wait for the garbage collector.
+    status: int | None = None
+    headers: Mapping[str, str] = attrs.field(factory=dict)
     body: bytearray = attrs.field(factory=bytearray)
 
     def answer(self) -> Answer | None:
         """Return what has been received, or None when that is no answer yet."""
-        if self.response is None:
+        if self.status is None:
             return None
         return Answer(
-            status=self.response.status,
-            headers={name.lower(): value for name, value in self.response.headers.items()},
+            status=self.status,
+            headers=self.headers,
             body=bytes(self.body),
             received_at=datetime.now(UTC),
         )
@@ -272,7 +277,8 @@ class Transport:
             trace_request_ctx=progress,
             middlewares=(progress.once,),
         ) as response:
-            progress.response = response
+            progress.status = response.status
+            progress.headers = {name.lower(): value for name, value in response.headers.items()}
             async for chunk in response.content.iter_any():
                 progress.body += chunk
                 if len(progress.body) > _MAX_ANSWER:
