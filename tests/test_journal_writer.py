@@ -124,6 +124,61 @@ async def test_all_that_is_queued_shares_one_commit(base: Base) -> None:
     assert len(stored(base)) == 100
 
 
+async def test_what_is_left_shares_the_next_commit(base: Base) -> None:
+    """Work that nobody waits for wakes nobody; it is done before what is queued after it."""
+    await base.add("first")
+    base.writer.leave(lambda db: db.execute("INSERT INTO words VALUES ('left')"))
+    base.statements.clear()
+    assert ["first", "left"] == await base.words()
+    base.writer.leave(lambda db: db.execute("INSERT INTO words VALUES ('left again')"))
+    base.statements.clear()
+    await base.add("second")
+    assert 1 == base.statements.count("COMMIT")
+
+
+async def test_what_is_left_alone_is_written_soon(base: Base) -> None:
+    """Without any other work it is on disk after the thread's next look, and its thread ends."""
+    base.writer.leave(lambda db: db.execute("INSERT INTO words VALUES ('left')"))
+    assert base.path is not None
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+        with closing(sqlite3.connect(base.path)) as db, suppress(sqlite3.OperationalError):
+            if db.execute("SELECT word FROM words").fetchall() == [("left",)]:
+                return
+    pytest.fail("what was left was never written")
+
+
+async def test_closing_writes_what_is_left(tmp_path: Path) -> None:
+    """Nothing that was left before the close is lost."""
+    base = Base(tmp_path / "words.sqlite")
+    await base.add("first")
+    base.writer.leave(lambda db: db.execute("INSERT INTO words VALUES ('left')"))
+    await base.writer.aclose()
+    with closing(sqlite3.connect(base.path or "")) as db:
+        assert [("first",), ("left",)] == db.execute("SELECT word FROM words").fetchall()
+
+
+async def test_reading_goes_on_while_writing_fails(base: Base) -> None:
+    """A write that cannot be done does not take the reads beside it along."""
+    await base.add("first")
+    base.connections[0].execute("PRAGMA query_only = ON")
+    base.writer.leave(lambda db: db.execute("INSERT INTO words VALUES ('left')"))
+    assert ["first"] == await base.words()
+
+
+async def test_a_busy_writer_waits_for_company(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes that come one by one, shortly after each other, share commits."""
+    monkeypatch.setattr(journal_writer, "GATHER", 0.2)
+    await base.add("first")
+    base.statements.clear()
+    adding = [asyncio.ensure_future(base.add("second"))]
+    await asyncio.sleep(0.02)
+    adding.append(asyncio.ensure_future(base.add("third")))
+    await asyncio.gather(*adding)
+    assert 1 == base.statements.count("COMMIT")
+
+
 async def test_returns_after_the_commit(base: Base) -> None:
     """When a write returns, every other connection sees it."""
     for n in range(10):

@@ -228,7 +228,7 @@ class SqliteJournal:
         duration: float | None = None,
     ) -> None:
         """As `note`, for whoever does not wait for it; what cannot be written is logged."""
-        self._writer.post(self._news(task_id, state, result_urls, credits_consumed, duration))
+        self._writer.leave(self._news(task_id, state, result_urls, credits_consumed, duration))
 
     def _news(
         self,
