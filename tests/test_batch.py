@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from topaz_async import (
     BatchReport,
     ClientClosedError,
+    DownloadError,
     InvalidInputError,
     JournalError,
     Outcome,
@@ -252,3 +255,35 @@ def test_what_is_no_report_says_so(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("[1]")
     with pytest.raises(JournalError):
         BatchReport.load(tmp_path / "x.json")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk with room for a few of the clips."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs a user who may")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_a_full_folder_costs_no_task(
+    quick: Sandbox, clips: list[Path], tmp_path: Path, small_disk: Path
+) -> None:
+    """What no longer fits is reported with its task, and fetched later without another one."""
+    async with client_of(quick, journal=tmp_path / "jobs.sqlite") as topaz:
+        outcomes = await outcomes_of(topaz.upscale_many(clips, output_dir=small_disk))
+        failed = [outcome for outcome in outcomes if outcome.status != "ok"]
+        assert failed
+        assert {"ok", "failed"} == {outcome.status for outcome in outcomes}
+        for outcome in failed:
+            assert isinstance(outcome.error, DownloadError)
+            assert outcome.task_id is not None
+            assert outcome.task_id == outcome.error.task_id
+            assert "no" != outcome.error.billed
+        assert {o.path for o in outcomes if o.path} == set(small_disk.iterdir())
+        again = await outcomes_of(topaz.upscale_many(clips, output_dir=tmp_path / "big"))
+    assert ["ok"] * 6 == [outcome.status for outcome in again]
+    assert 6 == len(quick.books.billed)

@@ -129,13 +129,46 @@ async def test_a_failed_exchange_counts_as_well() -> None:
 @in_virtual_time
 async def test_a_pause_admits_nobody() -> None:
     """After a 429 the whole client waits, with or without a quota of its own."""
-    for limit in (5, None):
+    for limit in (10, None):
         limiter, arrivals = SlidingWindow(limit, 1.0), []
         began = asyncio.get_running_loop().time()
         limiter.pause(7.0)
         limiter.pause(3.0)
         await asyncio.gather(*(exchange(limiter, arrivals, 0.0, 0.0) for _ in range(5)))
         assert {7.0} == {arrival - began for arrival in arrivals}
+
+
+async def admitted(limiter: SlidingWindow, windows: int) -> list[int]:
+    """Let everybody come for so many windows of a second; return how many were admitted in each."""
+    loop, arrivals = asyncio.get_running_loop(), []
+    began = loop.time()
+    tasks = [asyncio.create_task(exchange(limiter, arrivals, 0.0, 0.0)) for _ in range(200)]
+    await asyncio.sleep(windows - 0.5)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    seconds = [int(arrival - began + 1e-6) for arrival in arrivals]
+    return [seconds.count(second) for second in range(windows)]
+
+
+@in_virtual_time
+async def test_after_a_pause_the_slots_come_back_by_and_by() -> None:
+    """Half of them at once, then a quarter of all each window; many 429 at once count once."""
+    limiter = SlidingWindow(20, 1.0)
+    for _ in range(20):
+        limiter.pause(2.0)
+    assert [0, 0, 10, 15, 20, 20] == await admitted(limiter, 6)
+
+
+@in_virtual_time
+async def test_a_second_pause_halves_again() -> None:
+    """Who is told to slow down once more goes slower still, but never stops."""
+    limiter = SlidingWindow(4, 1.0)
+    for _ in range(4):
+        limiter.pause(0.001)
+        await asyncio.sleep(0.002)
+    limiter.pause(1.0)
+    assert [0, 1, 2, 3, 4] == await admitted(limiter, 5)
 
 
 @in_virtual_time

@@ -379,6 +379,30 @@ def test_whatever_is_planned_nobody_goes_unseen_for_three_rounds(
     assert now - min(seen.values()) <= 3.0 * SCHEDULE.round(pending)
 
 
+def test_a_batch_that_ends_in_order_is_no_change() -> None:
+    """Of tasks made together the short ones end first: batch after batch, that teaches nothing."""
+    rng, known = random.Random(1), Durations()
+    for batch in range(3):
+        drawn = sorted(lognormal()(rng)[0] for _ in range(60))
+        for number, duration in enumerate(drawn):
+            known.add(duration, ANY, born=1000.0 * batch + rng.random())
+            estimate = known.estimate(ANY)
+            if batch and number % 10 == 9:
+                assert estimate is not None
+                assert 70.0 < estimate.typical < 120.0
+
+
+def test_a_batch_that_is_slower_is_a_change() -> None:
+    """A batch that takes three times as long is believed before it has ended."""
+    rng, known = random.Random(1), Durations()
+    for factor, began in ((1.0, 0.0), (1.0, 1000.0), (3.0, 2000.0)):
+        for duration in sorted(factor * lognormal()(rng)[0] for _ in range(60)):
+            known.add(duration, ANY, born=began + rng.random())
+    estimate = known.estimate(ANY)
+    assert estimate is not None
+    assert estimate.typical > 200.0
+
+
 def test_the_plain_cadence_grows_to_its_cap() -> None:
     """2 s, 3 s, 4.5 s, then 6 s."""
     assert list(itertools.islice(cadence(PollPolicy()), 5)) == [2.0, 3.0, 4.5, 6.0, 6.0]

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary
@@ -18,7 +17,7 @@ from weakref import WeakSet, WeakValueDictionary
 import attrs
 
 from .calls import Call, Calls
-from .engine import Engine, traits_of
+from .engine import Engine, since, traits_of
 from .errors import (
     ConfigurationError,
     DownloadError,
@@ -283,9 +282,7 @@ class Chapters:
         jobs = []
         for entry in await self.journal.jobs("unfinished"):
             if entry.task_id is not None:
-                made_at = entry.submitted_at or entry.created_at
-                ago = max(0.0, (datetime.now(UTC) - made_at).total_seconds())
-                self._parts.poller.made(entry.task_id, traits_of(entry.intent), ago=ago)
+                self._parts.poller.made(entry.task_id, traits_of(entry.intent), ago=since(entry))
             jobs.append(
                 Job(
                     entry.task_id or "",

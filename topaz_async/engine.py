@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import ssl as ssl_module
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -19,7 +20,7 @@ from .limiter import SlidingWindow
 from .memory import Memory
 from .models import TaskRecord
 from .polling import Poller
-from .ports import Intent, Journal, Repeat
+from .ports import Entry, Intent, Journal, Repeat
 from .purse import Purse
 from .retries import RetryTokens, pauses
 from .sessions import make_session, proxies
@@ -31,7 +32,7 @@ from .transport import Origins, Transport
 from .urls import is_loopback
 from .wire import Wire
 
-__all__ = ["Engine", "traits_of"]
+__all__ = ["Engine", "since", "traits_of"]
 
 
 #: Keys shorter than this are not taken out of texts, in characters.
@@ -142,9 +143,11 @@ class Engine:
             self._learning = asyncio.create_task(self._learn(), name="topaz_async learning")
 
     async def _learn(self) -> None:
-        for entry in await self.memory.history():
+        history, now = await self.memory.history(), asyncio.get_running_loop().time()
+        for entry in history:
             if entry.duration is not None:
-                self._durations.add(entry.duration, traits_of(entry.intent))
+                born = now - since(entry)
+                self._durations.add(entry.duration, traits_of(entry.intent), born=born)
 
     async def balance(self) -> float:
         """Return the account's balance, in credits."""
@@ -202,6 +205,12 @@ class Engine:
             await session.close()
         # aiohttp closes TLS transports one turn of the loop later.
         await asyncio.sleep(0)
+
+
+def since(entry: Entry) -> float:
+    """Return the seconds since an entry's task was made."""
+    made_at = entry.submitted_at or entry.created_at
+    return max(0.0, (datetime.now(UTC) - made_at).total_seconds())
 
 
 def traits_of(intent: Intent) -> Traits:

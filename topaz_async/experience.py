@@ -81,7 +81,8 @@ class Experience:
         traits = _NOTHING if known is None else known.traits
         if traits.model is None:
             traits = attrs.evolve(traits, model=record.model)
-        self._durations.add(took, traits)
+        began = now - took if born is None else born
+        self._durations.add(took, traits, born=began)
         if age.works is not None and born is not None:
             work = took - (age.works - age.born)
-            self._durations.add(work, attrs.evolve(traits, working=True))
+            self._durations.add(work, attrs.evolve(traits, working=True), born=began)

@@ -32,7 +32,11 @@ _KERNEL, _NARROW, _WIDE = 0.75, 0.05, 0.6
 _HALF_LIFE = 100.0
 #: History is cut where the newest so many durations differ from the older ones by so many
 #: standard errors: that a service is twice as fast or slow is noticed within 30 jobs.
-_NEWEST, _ERRORS = (12, 16, 20, 24, 28), 3.5
+_NEWEST, _ERRORS = (12, 20, 28), 3.5
+#: Fewer tasks are no measure for others.
+_FELLOWS = 5
+#: Seconds from an end to the look that sees it, at most, in typical durations.
+_MARGIN = 0.1
 #: Logarithms further than this from the median count as this far: a factor of 20.
 _OUTLIER = 3.0
 #: The least and most seconds or bytes that are told apart.
@@ -133,17 +137,23 @@ class Durations:
         self._kinds = kinds
         self._histories: OrderedDict[_Kind, _History] = OrderedDict()
 
-    def add(self, duration: float, traits: Traits) -> None:
+    def add(self, duration: float, traits: Traits, *, born: float | None = None) -> None:
         """Take note that a task has ended after so many seconds.
 
         Durations that are not finite or not above 0 are ignored.
+
+        Args:
+            duration: Seconds.
+            traits: What may tell durations apart.
+            born: When it was made, on any clock that does not go back; None for one that began
+                when the last had ended.
         """
         if not (math.isfinite(duration) and duration > 0.0):
             return
         for kind, measure in traits.kinds():
             history = self._histories.setdefault(kind, _History(self._window))
             self._histories.move_to_end(kind)
-            history.add(measure, _log(duration))
+            history.add(measure, duration, born)
         while len(self._histories) > self._kinds:
             self._histories.popitem(last=False)
 
@@ -166,14 +176,18 @@ class _History:
     """The newest durations of one kind, and the curve that was drawn from them."""
 
     def __init__(self, window: int) -> None:
-        self._known: deque[tuple[float, float]] = deque(maxlen=window)
+        #: Measure, logarithm of the duration, birth.
+        self._known: deque[tuple[float, float, float]] = deque(maxlen=window)
         self._news = 0
         self._slope = self._level = self._doubt = 0.0
         self._reach = (0.0, 0.0)
         self._curve = _Curve((), 0.0, 0.0)
 
-    def add(self, measure: float, duration: float) -> None:
-        self._known.append((measure, duration))
+    def add(self, measure: float, duration: float, born: float | None) -> None:
+        if born is None:
+            _, last, before = self._known[-1] if self._known else (0.0, 0.0, 0.0)
+            born = before + math.exp(last)
+        self._known.append((measure, _log(duration), born))
         self._news += 1
 
     def doubt(self) -> float:
@@ -189,9 +203,9 @@ class _History:
         return Estimate(math.exp(self._level + self._slope * measure), self._curve)
 
     def _fit(self) -> None:
-        xs = [x for x, _ in self._known]
-        middle = sorted(y for _, y in self._known)[len(xs) // 2]
-        ys = [min(max(y, middle - _OUTLIER), middle + _OUTLIER) for _, y in self._known]
+        xs = [x for x, _, _ in self._known]
+        middle = sorted(y for _, y, _ in self._known)[len(xs) // 2]
+        ys = [min(max(y, middle - _OUTLIER), middle + _OUTLIER) for _, y, _ in self._known]
         weights, effective = _weights(len(ys))
         x_mean, y_mean = _dot(weights, xs), _dot(weights, ys)
         pulls = [w * (x - x_mean) for w, x in zip(weights, xs, strict=True)]
@@ -200,9 +214,15 @@ class _History:
         self._level = y_mean - self._slope * x_mean
         self._reach = (min(xs), max(xs))
         rests = [y - self._level - self._slope * x for x, y in zip(xs, ys, strict=True)]
-        alike = _alike(rests)
-        if alike < len(rests):  # the older ones tell of other times
-            self._known = deque(list(self._known)[-alike:], self._known.maxlen)
+        past = [
+            (born, math.exp(y), rest)
+            for (_, _, born), y, rest in zip(self._known, ys, rests, strict=True)
+        ]
+        since = _since_change(past, _MARGIN * math.exp(middle))
+        if since is not None:  # the others tell of other times
+            self._known = deque(
+                (each for each in self._known if each[2] >= since), self._known.maxlen
+            )
             self._fit()
             return
         variance = _dot(weights, [rest * rest for rest in rests])
@@ -226,19 +246,43 @@ def _weights(count: int) -> tuple[tuple[float, ...], float]:
     return tuple(weights), 1.0 / _dot(weights, weights)
 
 
-def _alike(rests: Sequence[float]) -> int:
-    """Return how many of the newest belong together: all, unless the level has changed."""
-    sums = list(accumulate(rests, initial=0.0))
-    squares = list(accumulate([rest * rest for rest in rests], initial=0.0))
+#: One duration that is known: when its task was made, the seconds, and the logarithm of these
+#: over what was to be expected.
+_Past = tuple[float, float, float]
+
+
+def _since_change(past: Sequence[_Past], margin: float) -> float | None:
+    """Return the birth of the first task of other times than those before; None for no change.
+
+    Those that were made last are compared with the others.  Of tasks made together the short ones
+    end first, which is no change: each is compared with those of the others that would have
+    ended, and been seen `margin` seconds later, in the time it has had.
+    """
+    by_birth = sorted(past)
+    now = max(born + took for born, took, _ in past)
     for newest in _NEWEST:
-        old = len(rests) - newest
-        if old >= 5:
-            before = sums[old] / old
-            variance = max(squares[old] / old - before * before, 0.0) + 0.01
-            error = math.sqrt(variance * (1.0 / old + 1.0 / newest))
-            if abs((sums[-1] - sums[old]) / newest - before) > _ERRORS * error:
-                return newest
-    return len(rests)
+        others, young = by_birth[:-newest], by_birth[-newest:]
+        if len(others) < _FELLOWS:
+            break
+        if young[0][0] <= others[-1][0]:
+            continue  # made in the same moment
+        fellows = sorted((took, rest) for _, took, rest in others)
+        sums = list(accumulate((rest for _, rest in fellows), initial=0.0))
+        squares = list(accumulate((rest * rest for _, rest in fellows), initial=0.0))
+        gap = variance = 0.0
+        count = 0
+        for born, took, rest in young:
+            within = now - born - margin
+            alike = bisect_right(fellows, (within, math.inf))
+            if took <= within and alike >= _FELLOWS:
+                mean = sums[alike] / alike
+                gap += rest - mean
+                variance += max(squares[alike] / alike - mean * mean, 0.0) + 0.01
+                count += 1
+        error = math.sqrt(variance * (1.0 + count / len(others)))
+        if count >= newest // 2 and abs(gap) > _ERRORS * error:
+            return young[0][0]
+    return None
 
 
 #: The safety law at the edges of the cells, its share of each cell, and the cells' middles.
