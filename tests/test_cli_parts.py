@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from topaz_async import TaskRecord, errors
+from topaz_async import Progress, TaskRecord, errors
 from topaz_async.cli.display import duration
 from topaz_async.cli.exits import EXIT_CODES, StoppedError, UsageError, exit_code, words
 from topaz_async.cli.stages import Stage, Stages
@@ -46,12 +46,12 @@ def test_a_local_clip_goes_through_four_stages() -> None:
     """Upload, submit, wait and download follow each other, each with its own seconds."""
     story = Story()
     story.now = 2.0
-    story.stages.progress(50, 100)
-    story.stages.progress(100, 100)
+    story.stages.progress(Progress(50, 100))
+    story.stages.progress(Progress(100, 100))
     story.state("waiting", "generating", "success")
-    story.stages.progress(10, 30)
+    story.stages.progress(Progress(10, 30))
     story.now += 0.5
-    story.stages.progress(30, 30)
+    story.stages.progress(Progress(30, 30))
     story.stages.leave("done")
     assert story.ends == [
         ("upload", "done", 2.0),
@@ -73,11 +73,11 @@ def test_an_upload_that_begins_again_is_one_stage() -> None:
     """A repeated upload counts from its first attempt, and ends once."""
     story = Story()
     story.now = 1.0
-    story.stages.progress(100, 100)
-    story.stages.progress(20, 100)
+    story.stages.progress(Progress(100, 100))
+    story.stages.progress(Progress(20, 100))
     story.now = 3.0
-    story.stages.progress(100, 100)
-    story.stages.progress(100, 100)
+    story.stages.progress(Progress(100, 100))
+    story.stages.progress(Progress(100, 100))
     assert story.ends == [("upload", "done", 3.0)]
     assert [stage.name for stage in story.stages.all] == ["upload", "submit"]
 
@@ -85,9 +85,9 @@ def test_an_upload_that_begins_again_is_one_stage() -> None:
 def test_a_download_of_unknown_length_ends_with_the_way() -> None:
     """Without a total the last stage ends when the whole call does, and ends well."""
     story = Story()
-    story.stages.progress(1, 1)
+    story.stages.progress(Progress(1, 1))
     story.state("success")
-    story.stages.progress(10, None)
+    story.stages.progress(Progress(10, None))
     story.now += 2.0
     story.stages.leave("done")
     assert story.ends[-1] == ("download", "done", 2.0)
@@ -96,10 +96,10 @@ def test_a_download_of_unknown_length_ends_with_the_way() -> None:
 def test_a_failed_task_is_no_broken_wait() -> None:
     """A task that fails ends the wait as failed; what is under way at an error is broken off."""
     failed, broken = Story(), Story()
-    failed.stages.progress(1, 1)
+    failed.stages.progress(Progress(1, 1))
     failed.state("fail")
     failed.stages.leave("broken off")
-    broken.stages.progress(1, 1)
+    broken.stages.progress(Progress(1, 1))
     broken.state("waiting")
     broken.stages.leave("broken off")
     assert failed.ends[-1][:2] == ("wait", "failed")

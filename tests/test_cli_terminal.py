@@ -193,7 +193,7 @@ async def test_a_download_has_a_bar(tmp_path: Path, clip: Path) -> None:
     ):
         await shown.until(lambda lines: any(" kB of " in line for line in lines))
         bar = next(line for line in shown.lines if " kB of " in line)
-        assert re.search(r"download +━+.* [\d.]+ kB of [\d.]+ kB +\d+\.\d s$", bar)
+        assert re.search(r"download +━+.* [\d.]+ kB of [\d.]+ kB, [\d.]+ \w+/s +\d+\.\d s$", bar)
         ends = {len(line) for line in shown.lines[1:]}
         assert len(ends) == 1
         assert max(ends) <= 80

@@ -28,6 +28,7 @@ from topaz_async.errors import (
 )
 from topaz_async.sessions import USER_AGENT, make_session
 from topaz_async.settings import Quotas, Timeouts
+from topaz_async.transfers import Progress
 
 from .byteserver import (
     BROKEN,
@@ -115,15 +116,15 @@ async def test_looks_at_the_beginning(session: aiohttp.ClientSession, tmp_path: 
 
 async def test_progress(session: aiohttp.ClientSession, tmp_path: Path) -> None:
     """Progress ends with every byte, and a listener that fails does not fail the download."""
-    told: list[tuple[int, int | None]] = []
+    told: list[Progress] = []
 
-    def listen(done: int, total: int | None) -> None:
-        told.append((done, total))
+    def listen(progress: Progress) -> None:
+        told.append(progress)
         raise ValueError("the listener's own")
 
     async with ByteServer(answer(http(FILM))) as server:
         await downloader(session).fetch(server.url, tmp_path / "a.mp4", on_progress=listen)
-    assert told[-1] == (len(FILM), len(FILM))
+    assert (told[-1].bytes, told[-1].total) == (len(FILM), len(FILM))
 
 
 async def test_kept_by_default(session: aiohttp.ClientSession, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ ROOT = Path(topaz_async.__file__).parent
 #: Every module of the package, lowest floor first.  A module imports from lower rows only.
 FLOORS: list[set[str]] = [
     {"texts"},
-    {"errors"},
+    {"errors", "telling"},
     {"urls", "calls", "transfers", "durations", "owners"},
     {"models", "settings", "ports", "media", "envelope", "access"},
     {"report", "survival"},

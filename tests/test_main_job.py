@@ -16,6 +16,7 @@ from topaz_async import (
     ImageUpscaleInput,
     InvalidInputError,
     Job,
+    Progress,
     Quotas,
     TaskFailedError,
     TaskNotFoundError,
@@ -49,17 +50,17 @@ async def test_progress_is_told_in_both_directions(
     topaz: TopazClient, clip: Path, tmp_path: Path
 ) -> None:
     """Uploads and downloads end at their total; states end at success."""
-    bytes_told: list[tuple[int, int | None]] = []
+    told: list[Progress] = []
     states: list[str] = []
     result = await topaz.upscale(
         clip,
         output=tmp_path,
-        on_progress=lambda done, total: bytes_told.append((done, total)),
+        on_progress=told.append,
         on_update=lambda record: states.append(record.state),
     )
     assert result.path == tmp_path / "clip-2x.mp4"
     up, down = clip.stat().st_size, result.path.stat().st_size
-    assert {(up, up), (down, down)} <= set(bytes_told)
+    assert {(up, up), (down, down)} <= {(progress.bytes, progress.total) for progress in told}
     assert states[-1] == "success"
 
 
@@ -76,6 +77,32 @@ async def test_the_task_id_is_told_as_soon_as_it_is_known(
 
     result = await topaz.upscale(clip, on_submit=note)
     assert [result.task_id] == [job.task_id for job in told]
+
+
+async def test_an_on_submit_may_be_a_coroutine_function(
+    topaz: TopazClient, sandbox: Sandbox, clip: Path
+) -> None:
+    """It is awaited before the wait begins, but no longer than the wait may take."""
+    told: list[str] = []
+
+    async def note(job: Job) -> None:
+        await asyncio.sleep(0.05)
+        told.append(job.task_id)
+        assert 0 == sandbox.books.count("recordInfo")
+
+    result = await topaz.upscale(clip, on_submit=note)
+    assert [result.task_id] == told
+
+    async def hangs(job: Job) -> None:
+        told.append(job.task_id)
+        await asyncio.sleep(60)
+
+    sandbox.add_fault(Fault("recordInfo", "hang", times=None))
+    began = time.monotonic()
+    with pytest.raises(WaitTimeoutError) as caught:
+        await topaz.upscale(clip, factor=1, on_submit=hangs, timeout=0.2)
+    assert told[-1] == caught.value.task_id
+    assert time.monotonic() - began < 5.0
 
 
 async def test_a_key_of_a_few_letters_is_part_of_anything(clip: Path) -> None:

@@ -20,7 +20,7 @@ from topaz_async.errors import RequestTimeoutError, TransportError, UploadError
 from topaz_async.models import UploadedFile
 from topaz_async.retries import RetryTokens
 from topaz_async.settings import RetryPolicy, Timeouts
-from topaz_async.transfers import safe_name
+from topaz_async.transfers import Meter, OnProgress, Progress, safe_name
 from topaz_async.transport import Origins, Transport
 from topaz_async.uploads import UploadSource
 from topaz_async.wire import Wire
@@ -59,6 +59,11 @@ def film(tmp_path: Path) -> Path:
     path = tmp_path / "film.mp4"
     path.write_bytes(FILM)
     return path
+
+
+def of(source: Any, size: int | None, on_progress: OnProgress | None = None) -> UploadSource:
+    """Return the source of an upload."""
+    return UploadSource(source, size, Meter(on_progress))
 
 
 async def send(
@@ -118,7 +123,7 @@ async def stream(*chunks: Any) -> AsyncIterator[Any]:
 @pytest.mark.parametrize("kind", ["path", "bytes"])
 async def test_known_size(film: Path, kind: str) -> None:
     """A file or bytes arrive whole, in a form whose length was announced."""
-    source = UploadSource(film if kind == "path" else FILM, len(FILM))
+    source = of(film if kind == "path" else FILM, len(FILM))
     async with ByteServer(answer(TAKEN)) as server:
         assert (await send(server.url, source)).url == LINK
         (seen,) = server.requests
@@ -137,7 +142,7 @@ async def test_known_size(film: Path, kind: str) -> None:
 
 async def test_stream() -> None:
     """A stream of unknown size arrives whole, in chunks, whatever kind of bytes it is made of."""
-    source = UploadSource(stream(b"ab", bytearray(b"cd"), memoryview(b"ef"), b"", FILM), None)
+    source = of(stream(b"ab", bytearray(b"cd"), memoryview(b"ef"), b"", FILM), None)
     async with ByteServer(answer(TAKEN)) as server:
         await send(server.url, source)
         (seen,) = server.requests
@@ -154,7 +159,7 @@ async def test_harmless_names(name: str) -> None:
     """A name, cleaned as a client does, makes no header, no field and no part of its own."""
     name = safe_name(name)
     async with ByteServer(answer(TAKEN)) as server:
-        await send(server.url, UploadSource(FILM, len(FILM)), name=name)
+        await send(server.url, of(FILM, len(FILM)), name=name)
         (seen,) = server.requests
     parts = form(seen)
     assert list(parts) == ["uploadPath", "fileName", "file"]
@@ -170,13 +175,13 @@ async def test_harmless_names(name: str) -> None:
 
 
 async def test_progress(film: Path) -> None:
-    """Progress begins early, ends with every byte, and starts over with a second attempt."""
-    told: list[tuple[int, int | None]] = []
-    source = UploadSource(film, len(FILM), lambda done, total: told.append((done, total)))
+    """Progress begins early, and the bytes of a second attempt are counted anew."""
+    told: list[Progress] = []
+    source = of(film, len(FILM), told.append)
     async with ByteServer(answer(say(None, 500, "busy"), TAKEN)) as server:
         await send(server.url, source)
-    assert told[0] == (1 << 20, len(FILM))
-    assert told.count((len(FILM), len(FILM))) == 2
+    assert (told[0].bytes, told[0].total) == (1 << 20, len(FILM))
+    assert source.sent == len(FILM)
 
 
 async def test_constant_memory(tmp_path: Path) -> None:
@@ -195,7 +200,7 @@ async def test_constant_memory(tmp_path: Path) -> None:
     async with ByteServer(swallow) as server:
         tracemalloc.start()
         try:
-            await send(server.url, UploadSource(path, size))
+            await send(server.url, of(path, size))
             assert tracemalloc.get_traced_memory()[1] < 20 << 20
         finally:
             tracemalloc.stop()
@@ -205,7 +210,7 @@ async def test_loop_is_never_blocked(film: Path) -> None:
     """The file is read off the event loop."""
     async with ByteServer(answer(TAKEN)) as server:
         with blockbuster_ctx("topaz_async"):
-            await send(server.url, UploadSource(film, len(FILM)))
+            await send(server.url, of(film, len(FILM)))
 
 
 # -- when the connection breaks -----------------------------------------------------------------
@@ -220,7 +225,7 @@ async def _breaks_off(peer: Peer) -> None:
 @pytest.mark.parametrize("kind", ["path", "bytes"])
 async def test_from_the_start(film: Path, kind: str) -> None:
     """After a connection that broke the whole file is sent again, within the policy."""
-    source = UploadSource(film if kind == "path" else FILM, len(FILM))
+    source = of(film if kind == "path" else FILM, len(FILM))
     async with ByteServer(_breaks_off, shut, answer(TAKEN)) as server:
         await send(server.url, source)
         assert server.connections == 3
@@ -236,13 +241,13 @@ async def test_stream_is_not_sent_twice() -> None:
     """A stream whose connection broke is not sent again, and the error says why."""
     async with ByteServer(_breaks_off, answer(TAKEN)) as server:
         with pytest.raises(UploadError, match="a stream cannot be sent twice"):
-            await send(server.url, UploadSource(stream(FILM, FILM, FILM), None))
+            await send(server.url, of(stream(FILM, FILM, FILM), None))
         assert server.requests == []
 
 
 async def test_stream_waits_for_a_connection() -> None:
     """A stream of which nothing was read is kept for the attempt that gets a connection."""
-    source = UploadSource(stream(b"abc"), None)
+    source = of(stream(b"abc"), None)
     with refused_port() as url, pytest.raises(TransportError):
         await send(url, source)
     async with ByteServer(answer(TAKEN)) as server:
@@ -255,7 +260,7 @@ async def test_nobody_takes_it(script: Any) -> None:
     """A host that resets or never answers is an error of ours, in time."""
     async with ByteServer(script) as server:
         with pytest.raises(TransportError):
-            await send(server.url, UploadSource(FILM, len(FILM)), attempts=1, timeout=0.3)
+            await send(server.url, of(FILM, len(FILM)), attempts=1, timeout=0.3)
 
 
 async def test_stall() -> None:
@@ -269,7 +274,7 @@ async def test_stall() -> None:
     async with ByteServer(deaf) as server:
         began = asyncio.get_running_loop().time()
         with pytest.raises(RequestTimeoutError, match=r"nothing of the upload for 0\.2 s"):
-            await send(server.url, UploadSource(content, len(content)), attempts=2, stall=0.2)
+            await send(server.url, of(content, len(content)), attempts=2, stall=0.2)
         assert asyncio.get_running_loop().time() - began < 2.0
         assert server.connections == 2
 
@@ -281,7 +286,7 @@ async def test_no_link(said: bytes) -> None:
     """An answer without a link is an error of ours."""
     async with ByteServer(answer(said)) as server:
         with pytest.raises(Exception, match=r"file-stream-upload|no link") as caught:
-            await send(server.url, UploadSource(FILM, len(FILM)))
+            await send(server.url, of(FILM, len(FILM)))
     assert type(caught.value).__module__ == "topaz_async.errors"
 
 
@@ -326,12 +331,12 @@ async def test_changed_while_sent(film: Path, change: Callable[[Path], None], wo
     """A file that is touched while it is sent is an error of ours; the host never has a whole."""
     touched: list[int] = []
 
-    def after_the_first_chunk(done: int, total: int | None) -> None:
+    def after_the_first_chunk(progress: Progress) -> None:
         if not touched:
-            touched.append(done)
+            touched.append(progress.bytes)
             change(film)
 
-    source = UploadSource(film, len(FILM), after_the_first_chunk)
+    source = of(film, len(FILM), after_the_first_chunk)
     async with ByteServer(answer(TAKEN)) as server:
         with pytest.raises(UploadError, match=words) as caught:
             await send(server.url, source)
@@ -345,13 +350,13 @@ async def test_other_size(film: Path, size: int) -> None:
     """A file of another size than it had when it was looked at is never sent whole."""
     async with ByteServer(answer(TAKEN)) as server:
         with pytest.raises(UploadError, match="changed while it was sent"):
-            await send(server.url, UploadSource(film, size))
+            await send(server.url, of(film, size))
         assert server.requests == []
 
 
 async def test_error_of_the_last_attempt(film: Path) -> None:
     """What went wrong in one attempt is forgotten when the next one begins."""
-    source = UploadSource(film, len(FILM))
+    source = of(film, len(FILM))
     film.rename(film.with_name("elsewhere"))
     async with ByteServer(answer(TAKEN)) as server:
         with pytest.raises(UploadError):
@@ -386,7 +391,7 @@ async def test_source_is_closed(tmp_path: Path, kind: str) -> None:
     with path.open("wb") as file:
         file.truncate(size)
     async with ByteServer(_breaks_off) as server:
-        source = UploadSource(path if kind == "path" else path.read_bytes(), size)
+        source = of(path if kind == "path" else path.read_bytes(), size)
         with left_to_the_collector() as left:
             with pytest.raises(TransportError):
                 await send(server.url, source, attempts=1)
@@ -409,7 +414,7 @@ async def test_stream_is_closed() -> None:
     chunks = held()
     async with ByteServer(_breaks_off) as server:
         with pytest.raises(TransportError):
-            await send(server.url, UploadSource(chunks, None), attempts=1)
+            await send(server.url, of(chunks, None), attempts=1)
         async with asyncio.timeout(2.0):
             await closed.wait()
 
@@ -431,7 +436,7 @@ async def test_stream_fails(chunks: Callable[[], AsyncIterator[Any]], reason: st
     """A stream that raises, or gives no bytes, is an error of ours with the stream's as cause."""
     async with ByteServer(answer(TAKEN)) as server:
         with pytest.raises(UploadError, match=f"The stream failed: {reason}") as caught:
-            await send(server.url, UploadSource(chunks(), None))
+            await send(server.url, of(chunks(), None))
         assert server.requests == []
     assert type(caught.value.__cause__).__name__ == reason
 
@@ -446,8 +451,8 @@ async def test_cancelled_at_every_step(film: Path, kind: str) -> None:
 
         async def call() -> UploadedFile:
             if kind == "stream":
-                return await send(server.url, UploadSource(stream(FILM, FILM), None))
-            source = UploadSource(film if kind == "path" else FILM, len(FILM))
+                return await send(server.url, of(stream(FILM, FILM), None))
+            source = of(film if kind == "path" else FILM, len(FILM))
             return await send(server.url, source)
 
         async def afterwards(victim: asyncio.Task[Any]) -> None:

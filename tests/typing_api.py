@@ -42,6 +42,7 @@ from topaz_async import (
     NotFoundError,
     Outcome,
     PollPolicy,
+    Progress,
     Quotas,
     RateLimitError,
     ReferenceConflictError,
@@ -124,8 +125,19 @@ async def told_later(record: TaskRecord) -> None:
     """Stand for an `on_update` that is a coroutine function."""
 
 
-def seen(done: int, total: int | None) -> None:
+def seen(progress: Progress) -> None:
     """Stand for an `on_progress`."""
+    assert_type(progress.bytes, int)
+    assert_type(progress.total, int | None)
+    assert_type(progress.rate, float)
+
+
+async def seen_later(progress: Progress) -> None:
+    """Stand for an `on_progress` that is a coroutine function."""
+
+
+async def noted(job: Job) -> None:
+    """Stand for an `on_submit` that is a coroutine function."""
 
 
 async def the_main_job() -> None:
@@ -145,8 +157,9 @@ async def the_main_job() -> None:
             seconds=12.5,
             resubmit_unknown=False,
             resubmit_failed=True,
+            on_submit=noted,
             on_update=told_later,
-            on_progress=seen,
+            on_progress=seen_later,
             overwrite=True,
         )
         assert_type(result.url, str)

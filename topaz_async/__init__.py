@@ -91,6 +91,7 @@ if TYPE_CHECKING:
         RetryPolicy as RetryPolicy,
         Timeouts as Timeouts,
     )
+    from .transfers import Progress as Progress
 
 __all__ = [
     "ApiError",
@@ -125,6 +126,7 @@ __all__ = [
     "NotFoundError",
     "Outcome",
     "PollPolicy",
+    "Progress",
     "Quotas",
     "RateLimitError",
     "ReferenceConflictError",
@@ -178,6 +180,7 @@ _HOMES = {
     "UpscaleInput": "models",
     "UpscaleResult": "models",
     "PollPolicy": "settings",
+    "Progress": "transfers",
     "Quotas": "settings",
     "RetryPolicy": "settings",
     "Timeouts": "settings",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
@@ -37,6 +36,7 @@ from .results import settle
 from .settings import Budget, PollPolicy, Quotas, RetryPolicy, Timeouts
 from .submission import still_unknown
 from .targets import Target
+from .telling import Teller
 from .texts import quoted
 from .transfers import OnProgress
 from .watching import OnUpdate
@@ -46,8 +46,8 @@ __all__ = ["Chapters"]
 #: Seconds that cancelled calls get to take their temporary files away.
 _UNWIND = 1.0
 
-_log = logging.getLogger("topaz_async")
-
+#: Called with the job as soon as its task id is known: a function or a coroutine function.
+OnSubmit = Callable[[Job], Any]
 
 StrPath = str | os.PathLike[str]
 
@@ -184,14 +184,16 @@ class Chapters:
         return Job(task_id, reference, self._client)
 
     @staticmethod
-    def tell(on_submit: Callable[[Job], object] | None, job: Job) -> None:
-        """Tell the caller of its task; the caller's own failure is no failure of the task."""
+    async def tell(on_submit: OnSubmit | None, job: Job, seconds: float | None) -> None:
+        """Tell the caller of its task, within so many seconds."""
         if on_submit is None:
             return
+        teller = Teller(on_submit, f"on_submit of task {job.task_id}")
         try:
-            on_submit(job)
-        except Exception:
-            _log.exception("on_submit failed; the upscale of task %s goes on.", job.task_id)
+            teller.tell(job)
+            await teller.finish(seconds)
+        finally:
+            teller.cancel()
 
     def _lock_of(self, reference: str | None) -> asyncio.Lock:
         """Return the lock under which submits of one reference queue, so that one uploads."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # all of these load when a client is constructed
     from typing import Any, Self
 
     from .batch import Batch
+    from .chapters import OnSubmit
     from .job import Job
     from .models import TaskRecord, UploadedFile, UpscaleFactor, UpscaleResult
     from .orders import Video
@@ -174,7 +175,8 @@ class TopazClient:
             resubmit_unknown: Your consent to submit although an earlier submit of this
                 reference may have made a task.
             resubmit_failed: Submit again when the reference's task failed at the service.
-            on_progress: A function, called with (bytes sent, bytes in all) of the upload.
+            on_progress: Called with the `Progress` of the upload, at most 20 times a second;
+                a function or a coroutine function. What it raises is logged once.
 
         Returns:
             The handle on the task; await it for the result. For a known reference, the handle
@@ -256,7 +258,7 @@ class TopazClient:
         seconds: float | None = None,
         resubmit_unknown: bool = False,
         resubmit_failed: bool = False,
-        on_submit: Callable[[Job], object] | None = None,
+        on_submit: OnSubmit | None = None,
         on_update: OnUpdate | None = None,
         on_progress: OnProgress | None = None,
         overwrite: bool = False,
@@ -275,11 +277,13 @@ class TopazClient:
                 crash, and what was paid for is only waited for and downloaded, or returned when
                 its file lies in the folder `output` already.
             fingerprint, seconds, resubmit_unknown, resubmit_failed: As for `submit`.
-            on_submit: A function, called with the `Job` as soon as its task id is known: the
-                place to write the id down when there is no journal.
+            on_submit: Called with the `Job` as soon as its task id is known: the place to
+                write the id down when there is no journal. A function or a coroutine function:
+                the wait and its `timeout` begin when it has returned, after `timeout` seconds
+                at the latest. What it raises is logged.
             on_update: As for `wait_for_result`.
-            on_progress: A function, called with (bytes done, bytes in all) of the upload, then of
-                the download.
+            on_progress: Called with the `Progress` of the upload, then of the download; a
+                function or a coroutine function.
             overwrite: Whether a file at `output` may be replaced; it stays if anything fails.
 
         Returns:
@@ -312,7 +316,7 @@ class TopazClient:
                 if done is not None:
                     return done
                 job = await story.submit(call, order, on_progress)
-                story.tell(on_submit, job)
+                await story.tell(on_submit, job, wait)
                 result = await story.wait(job, wait, on_update)
                 if target is None:
                     return result
@@ -471,7 +475,9 @@ class TopazClient:
             source: A path, bytes, or an async iterable of bytes.
             name: The name at the host; None makes a unique one, and the same name twice
                 overwrites.
-            on_progress: Called with (bytes sent, bytes in all or None).
+            on_progress: Called with the `Progress`, at most 20 times a second, the last time
+                with the whole; a function or a coroutine function. What it raises is logged
+                once.
 
         Raises:
             InvalidInputError: No video or image, empty, or too large; nothing was sent.
@@ -497,7 +503,7 @@ class TopazClient:
         Args:
             what: A result, a job (its result is waited for), or a result's URL.
             path: The file to write; for a folder, a name is made from the URL.
-            on_progress: Called with (bytes written, bytes in all or None).
+            on_progress: As for `upload`.
             overwrite: Whether a file there may be replaced; it stays if anything fails.
 
         Returns:

@@ -26,7 +26,7 @@ from .errors import (
 from .media import HEAD, kind_of
 from .sessions import Contact, ProxyFor
 from .settings import Quotas, Timeouts
-from .transfers import OnProgress, Progress
+from .transfers import Meter, OnProgress
 from .urls import check_url, is_loopback, shown
 
 __all__ = ["Downloader"]
@@ -85,11 +85,11 @@ class Downloader:
         Raises:
             FileError: What went wrong; nothing of it is left on the disk.
         """
-        async with self._gate:
+        async with self._gate, Meter(on_progress) as meter:
             limit = asyncio.timeout(self._timeouts.download)
             try:
                 async with limit:
-                    return await self._often(url, target, overwrite, on_progress)
+                    return await self._often(url, target, overwrite, meter)
             except TimeoutError:
                 if not limit.expired():
                     raise
@@ -99,13 +99,11 @@ class Downloader:
                 billed="yes",
             )
 
-    async def _often(
-        self, url: str, target: Path, overwrite: bool, on_progress: OnProgress | None
-    ) -> Path:
+    async def _often(self, url: str, target: Path, overwrite: bool, meter: Meter) -> Path:
         pause, attempt = self._pauses(), 1
         while True:
             try:
-                return await self._once(url, target, overwrite, on_progress)
+                return await self._once(url, target, overwrite, meter)
             except DownloadError as error:
                 if not error.retryable or attempt >= self._attempts:
                     raise
@@ -113,14 +111,12 @@ class Downloader:
             attempt += 1
             await asyncio.sleep(pause())
 
-    async def _once(
-        self, url: str, target: Path, overwrite: bool, on_progress: OnProgress | None
-    ) -> Path:
+    async def _once(self, url: str, target: Path, overwrite: bool, meter: Meter) -> Path:
         part = _Part(target)
         try:
             async with self._get(url) as response:
                 await _on_disk(part.create)
-                await self._save(response, part, on_progress)
+                await self._save(response, part, meter)
             await _on_disk(part.publish, overwrite)
             return target
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -191,10 +187,10 @@ class Downloader:
         self,
         response: aiohttp.ClientResponse,
         part: _Part,
-        on_progress: OnProgress | None,
+        meter: Meter,
     ) -> None:
         total = response.content_length if "Content-Encoding" not in response.headers else None
-        progress = Progress(on_progress, total)
+        meter.begin(total)
         done, buffer, looked = 0, bytearray(), False
         chunks = response.content.iter_any()
         while True:
@@ -212,13 +208,13 @@ class Downloader:
             if len(buffer) >= _CHUNK:
                 await _on_disk(part.write, bytes(buffer))
                 buffer.clear()
-            progress(done)
+            meter(done)
         if not looked:
             _check_content(bytes(buffer[:HEAD]))
         await _on_disk(part.write, bytes(buffer))
         if total is not None and done != total:
             raise IntegrityError(f"{done} of {total} bytes came.", retryable=True, billed="yes")
-        progress(done, last=True)
+        meter.end(done)
 
     @contextlib.asynccontextmanager
     async def _unless_still(self) -> AsyncIterator[None]:

@@ -26,7 +26,7 @@ from .errors import (
 from .models import UploadedFile, UpscaleResult
 from .targets import Target
 from .texts import quoted
-from .transfers import OnProgress, safe_name
+from .transfers import Meter, OnProgress, safe_name
 from .uploads import UploadSource
 from .urls import check_url
 
@@ -89,15 +89,19 @@ class Files:
                 "base_url was set and upload_url was not, so there is no place to upload to."
             )
         unique = f"{secrets.token_hex(16)}.{kind}"
-        upload = UploadSource(source, size, on_progress)
-        part = upload.part(unique if name is None else safe_name(name, unique), media.KINDS[kind])
         wire = self._parts.wire
-        try:
-            return wire.uploaded(await self._parts.send_file(wire.upload(part, _FOLDER)))
-        except TransportError:
-            if upload.error is not None:
-                raise upload.error from None
-            raise
+        async with Meter(on_progress) as meter:
+            upload = UploadSource(source, size, meter)
+            place = unique if name is None else safe_name(name, unique)
+            part = upload.part(place, media.KINDS[kind])
+            try:
+                file = wire.uploaded(await self._parts.send_file(wire.upload(part, _FOLDER)))
+            except TransportError:
+                if upload.error is not None:
+                    raise upload.error from None
+                raise
+            meter.end(upload.sent)
+            return file
 
     async def target(self, path: StrPath, error: type[TopazError], overwrite: bool) -> Target:
         return await asyncio.to_thread(Target.of, path, overwrite=overwrite, error=error)

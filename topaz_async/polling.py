@@ -23,14 +23,13 @@ from .ports import Limiter
 from .schedule import AT_ONCE, Age, Agenda, Pause, Schedule, plain_pauses
 from .settings import PollPolicy
 from .survival import Durations, Traits
-from .watching import OnUpdate, Teller, Watch
+from .telling import Teller
+from .watching import OnUpdate, Watch
 
 __all__ = ["Poller"]
 
 _log = logging.getLogger("topaz_async")
 
-#: Seconds that a finished wait grants an `on_update` that has not returned.
-_LAST_WORD = 1.0
 #: Seconds that all polls pause after a 429 without Retry-After.
 _QUOTA_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
@@ -116,12 +115,12 @@ class Poller:
             WaitTimeoutError: After `timeout` seconds.
             TopazError: What ended the wait.
         """
-        teller = Teller(on_update) if on_update is not None else None
+        teller = Teller(on_update, "on_update") if on_update is not None else None
         watch = self._join(task_id, timeout, None if teller is None else teller.tell)
         try:
             record = await watch.last()
             if teller is not None:
-                await teller.finish(_LAST_WORD)
+                await teller.finish()
             return record
         except TimeoutError:
             if not watch.is_late:

@@ -3,47 +3,113 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
+from collections import deque
 from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import unquote
 
+import attrs
+
+from .telling import Teller
 from .texts import clean
 
-__all__ = ["OnProgress", "Progress", "safe_name"]
-
-_log = logging.getLogger("topaz_async")
+__all__ = ["Meter", "OnProgress", "Progress", "safe_name"]
 
 #: Bytes; with room for a number and a temporary ending within the usual 255.
 _LONGEST_NAME = 120
 #: Names that stand for devices on Windows, whatever their ending.
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
-#: Called with (bytes done, bytes in all or None), at most 20 times a second and at the end.
-OnProgress = Callable[[int, "int | None"], object]
+#: Calls a second at most, the last one included.
+_CALLS = 20
+#: Seconds over which the rate is taken.
+_WINDOW = 3.0
 
 
+@attrs.frozen
 class Progress:
-    """Tells a caller how far a transfer is, not more often than anybody can look."""
+    """How far an upload or a download is."""
 
-    _INTERVAL = 0.05
+    #: Bytes moved so far; the last call says the whole.
+    bytes: int
+    #: Bytes in all; None while nobody knows.
+    total: int | None
+    #: Bytes a second, over the last three seconds; 0 as long as there is nothing to tell it by.
+    rate: float = 0.0
 
-    def __init__(self, on_progress: OnProgress | None, total: int | None) -> None:
-        self._on_progress = on_progress
-        self._total = total
-        self._next = 0.0
 
-    def __call__(self, done: int, *, last: bool = False) -> None:
-        if self._on_progress is None:
-            return
-        now = asyncio.get_running_loop().time()
-        if not last and now < self._next:
-            return
-        self._next = now + self._INTERVAL
-        try:
-            self._on_progress(done, self._total)
-        except Exception:  # the caller's function: its failure is no failure of the transfer
-            _log.exception("on_progress failed; the transfer goes on.")
+#: Called with the `Progress` of a transfer, at most 20 times a second: a function or a
+#: coroutine function.
+OnProgress = Callable[[Progress], Any]
+
+
+class Meter:
+    """Tells a caller how far a transfer is, not more often than anybody can look.
+
+    `async with` it around all attempts at the transfer; `begin` each of them, and call `end` when
+    the transfer as a whole is done.
+    """
+
+    _INTERVAL = 1 / (_CALLS - 1)
+
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self._teller = None if on_progress is None else Teller(on_progress, "on_progress")
+        self._total: int | None = None
+        self._next = float("-inf")
+        self._told: int | None = None
+        #: Moments and bytes, oldest first.
+        self._marks: deque[tuple[float, int]] = deque()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._teller is not None:
+            try:
+                if kind is None:
+                    await self._teller.finish()
+            finally:
+                self._teller.cancel()
+
+    def begin(self, total: int | None, done: int = 0) -> None:
+        """Begin an attempt, with so many bytes there already."""
+        if self._teller is not None:
+            self._total, self._told = total, None
+            self._marks = deque([(_now(), done)])
+
+    def __call__(self, done: int) -> None:
+        """So many bytes have been moved."""
+        if self._teller is not None and (now := _now()) >= self._next:
+            self._next = now + self._INTERVAL
+            self._tell(self._teller, now, done)
+
+    def end(self, done: int) -> None:
+        """The transfer is done, with so many bytes."""
+        self._total = done
+        if self._teller is not None and self._told != done:
+            self._tell(self._teller, _now(), done)
+
+    def _tell(self, teller: Teller[Progress], now: float, done: int) -> None:
+        marks = self._marks
+        # One mark that is older than the window stays: a rate is taken over no less.
+        while len(marks) > 1 and marks[1][0] <= now - _WINDOW:
+            marks.popleft()
+        since, before = marks[0] if marks else (now, done)
+        marks.append((now, done))
+        self._told = None if self._total is None else done
+        rate = (done - before) / (now - since) if now > since else 0.0
+        teller.tell(Progress(done, self._total, rate))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def safe_name(name: str, default: str = "video.mp4") -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .errors import UploadError
 from .ports import FilePart
-from .transfers import OnProgress, Progress
+from .transfers import Meter
 
 __all__ = ["UploadSource"]
 
@@ -26,19 +26,21 @@ class UploadSource:
     Args:
         source: A path, bytes, or an async iterable of bytes (which can be sent once only).
         size: Bytes; None when nobody knows.
-        on_progress: Called with (bytes sent, bytes in all).
+        meter: Is told of every chunk that has left.
     """
 
     def __init__(
         self,
         source: Path | bytes | AsyncIterable[bytes],
         size: int | None,
-        on_progress: OnProgress | None = None,
+        meter: Meter,
     ) -> None:
         self._source = source
         self._size = size
-        self._on_progress = on_progress
+        self._meter = meter
         self._opened = 0
+        #: Bytes of the last attempt.
+        self.sent = 0
         self.error: UploadError | None = None
 
     def part(self, name: str, content_type: str) -> FilePart:
@@ -50,18 +52,18 @@ class UploadSource:
     async def _read(self) -> AsyncGenerator[bytes, None]:
         self._opened += 1
         self.error = None
-        progress = Progress(self._on_progress, self._size)
-        done = 0
+        self._meter.begin(self._size)
+        self.sent = 0
         try:
             async with aclosing(self._chunks()) as chunks:
                 async for chunk in chunks:
-                    done += len(chunk)
-                    if self._size is not None and done > self._size:
+                    self.sent += len(chunk)
+                    if self._size is not None and self.sent > self._size:
                         break
                     yield chunk
-                    progress(done, last=done == self._size)
-            if self._size is not None and done != self._size:
-                more = "more" if done > self._size else done
+                    self._meter(self.sent)
+            if self._size is not None and self.sent != self._size:
+                more = "more" if self.sent > self._size else self.sent
                 raise _changed(f"it had {self._size} bytes, now it has {more}")
         except UploadError as error:
             self.error = error

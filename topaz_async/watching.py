@@ -1,18 +1,15 @@
-"""What one waiter sees of a task, and how its caller is told."""
+"""What one waiter sees of a task."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from .errors import TopazError
 from .models import TaskRecord
 
-__all__ = ["OnUpdate", "Teller", "Watch"]
-
-_log = logging.getLogger("topaz_async")
+__all__ = ["OnUpdate", "Watch"]
 
 #: Called with each changed record: a function or a coroutine function.
 OnUpdate = Callable[[TaskRecord], Any]
@@ -115,38 +112,3 @@ class Watch:
         self._check()
         self._wake = asyncio.get_running_loop().create_future()
         return self._wake
-
-
-class Teller:
-    """Calls an `on_update` beside the wait: the newest record, one call at a time."""
-
-    def __init__(self, on_update: OnUpdate) -> None:
-        self._on_update = on_update
-        self._news: TaskRecord | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    def tell(self, record: TaskRecord) -> None:
-        self._news = record
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._call(), name="topaz_async on_update")
-
-    async def _call(self) -> None:
-        while self._news is not None:
-            record, self._news = self._news, None
-            try:
-                outcome = self._on_update(record)
-                if asyncio.iscoroutine(outcome) or isinstance(outcome, Awaitable):
-                    await outcome
-            except Exception:  # the caller's function: its failure is no failure of the task
-                _log.exception("on_update failed; the wait goes on.")
-
-    async def finish(self, seconds: float) -> None:
-        """Let the last call end, within bounds."""
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=seconds)
-            if not self._task.done():
-                _log.warning("on_update did not return within %.0f s and was cancelled.", seconds)
-
-    def cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()

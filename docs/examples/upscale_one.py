@@ -4,11 +4,12 @@ import asyncio
 import sys
 from pathlib import Path
 
-from topaz_async import TaskRecord, TopazClient, TopazError
+from topaz_async import Progress, TaskRecord, TopazClient, TopazError
 
 
-def show_bytes(done: int, total: int | None) -> None:
-    print(f"{done} of {total or 'so many'} bytes")
+def show_bytes(progress: Progress) -> None:
+    total = progress.total or "so many"
+    print(f"{progress.bytes} of {total} bytes, {progress.rate / 1e6:.1f} MB/s")
 
 
 def show_state(record: TaskRecord) -> None:

@@ -20,7 +20,7 @@ from .stages import Stage, Stages
 __all__ = ["duration", "is_live", "make_console", "say", "show", "size", "watched"]
 
 #: Widths in characters: of a bar, and of a bar with its figures.
-_BAR, _MIDDLE = 24, 46
+_BAR, _MIDDLE = 20, 54
 
 #: What is said of a stage that has said nothing itself yet.
 _MEANWHILE = {"upload": "looking at the file", "submit": "making the task"}
@@ -149,7 +149,7 @@ class _Picture:
         row = Table.grid(padding=(0, 1))
         row.add_row(
             ProgressBar(total=stage.total, completed=stage.done, width=_BAR),
-            Text(f"{size(stage.done)} of {size(stage.total)}"),
+            Text(f"{size(stage.done)} of {size(stage.total)}, {size(round(stage.rate))}/s"),
         )
         return row
 

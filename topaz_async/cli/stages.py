@@ -11,6 +11,7 @@ import attrs
 from ..job import Job
 from ..models import TaskRecord
 from ..texts import clean
+from ..transfers import Progress
 
 __all__ = ["Stage", "Stages"]
 
@@ -28,6 +29,8 @@ class Stage:
     #: Bytes, in a stage that moves some; the total is None while nobody knows it.
     done: int | None = None
     total: int | None = None
+    #: Bytes a second, lately.
+    rate: float = 0.0
     #: Moments of the monotonic clock, in seconds.
     began: float
     ended: float | None = None
@@ -69,13 +72,14 @@ class Stages:
         """Seconds since the first stage began."""
         return self.now() - self.all[0].began
 
-    def progress(self, done: int, total: int | None) -> None:
+    def progress(self, progress: Progress) -> None:
         """Bytes were moved: up until the task is known, down from then on."""
+        done, total = progress.bytes, progress.total
         name: Name = "download" if self._is_submitted else "upload"
         if done == total and any(s.name == name and s.ended is not None for s in self.all):
             return  # the last byte is told of twice
         stage = self._begin(name)
-        stage.done, stage.total = done, total
+        stage.done, stage.total, stage.rate = done, total, progress.rate
         if done == total:
             self._end(stage)
             if name == "upload":
