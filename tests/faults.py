@@ -41,6 +41,7 @@ from topaz_async import (
     TopazClient,
     TopazError,
 )
+from topaz_async.ports import KeptUpload
 from topaz_async.sandbox import CopyEngine, Fault, Sandbox, Task
 
 try:
@@ -56,7 +57,8 @@ ROOT = Path(__file__).parents[1]
 BRISK = Timeouts(submit=0.25, close=0.05, poll=1.0, connect=2.0)
 BRISK_RETRY = RetryPolicy(first=0.002, longest=0.01, longest_retry_after=0.03)
 BRISK_POLLING = PollPolicy(first=0.01, longest=0.03, outage=0.3, grace=0.1)
-BRISK_QUOTAS = Quotas(submits=None, submit_window=0.02, polls=None)
+#: Every submit of a file uploads it, so that uploads meet their faults too.
+BRISK_QUOTAS = Quotas(submits=None, submit_window=0.02, polls=None, reuse_uploads=0)
 
 
 def _create(action: str, **how: Any) -> Fault:
@@ -208,6 +210,14 @@ class Mortal:
     def note_soon(self, *args: Any, **options: Any) -> None:
         if not self.dead:
             self.inner.note_soon(*args, **options)
+
+    def keep_upload_soon(self, upload: KeptUpload) -> None:
+        if not self.dead:
+            self.inner.keep_upload_soon(upload)
+
+    def forget_upload_soon(self, url: str) -> None:
+        if not self.dead:
+            self.inner.forget_upload_soon(url)
 
 
 @attrs.define(eq=False)
@@ -755,6 +765,12 @@ class Telling:
 
     def note_soon(self, *args: Any, **options: Any) -> None:
         self.inner.note_soon(*args, **options)
+
+    def keep_upload_soon(self, upload: KeptUpload) -> None:
+        self.inner.keep_upload_soon(upload)
+
+    def forget_upload_soon(self, url: str) -> None:
+        self.inner.forget_upload_soon(url)
 
 
 def _limit_files(size: int) -> None:

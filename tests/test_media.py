@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from topaz_async.errors import InvalidInputError
-from topaz_async.media import IMAGES, KINDS, VIDEOS, Media, check_bytes, inspect, kind_of
+from topaz_async.media import IMAGES, KINDS, VIDEOS, Media, check_head, inspect, kind_of
 from topaz_async.sandbox.media import make_clip
 
 LIMIT = 10 * 1024 * 1024
@@ -231,7 +231,7 @@ def test_any_bytes_are_a_file_or_refused(
     outcomes = []
     for look in (
         lambda: inspect(path, max_bytes=LIMIT).kind,
-        lambda: check_bytes(content, max_bytes=LIMIT, kinds=VIDEOS),
+        lambda: check_head(content, len(content), max_bytes=LIMIT, kinds=VIDEOS),
     ):
         try:
             outcomes.append(look())
@@ -301,8 +301,8 @@ def test_images_are_taken_where_they_are_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "kind"), [(FTYP, "mp4"), (b"\xff\xd8\xff", "jpeg")])
 def test_bytes_in_memory_are_looked_at_alike(content: bytes, kind: str) -> None:
     """Kind, emptiness and size, as for a file."""
-    assert check_bytes(content, max_bytes=100, kinds=KINDS) == kind
+    assert check_head(content, len(content), max_bytes=100, kinds=KINDS) == kind
     with pytest.raises(InvalidInputError, match=r"^The content has 0\.0 MB \(\d+ bytes\)"):
-        check_bytes(content, max_bytes=2, kinds=KINDS)
+        check_head(content, len(content), max_bytes=2, kinds=KINDS)
     with pytest.raises(InvalidInputError, match=r"^The content is empty\."):
-        check_bytes(b"", max_bytes=2, kinds=KINDS)
+        check_head(b"", 0, max_bytes=2, kinds=KINDS)

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from topaz_async.errors import ConfigurationError, InvalidInputError, TopazError
+from topaz_async.media import content_hash as hash_of
 from topaz_async.models import ImageUpscaleInput, TaskInput, UpscaleFactor, UpscaleInput
-from topaz_async.orders import NONCE, Order, _sha256 as hash_of, described, is_url, make_order
+from topaz_async.orders import NONCE, Order, described, is_url, make_order
 from topaz_async.ports import Intent
 
 LIMIT = 10 * 1024 * 1024

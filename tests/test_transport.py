@@ -500,4 +500,4 @@ async def test_logs_hold_no_key(
     assert "credit answered HTTP 200" in caplog.text
     assert "attempt 1 of 2" in caplog.text
     assert not [record for record in caplog.records if KEY in repr(vars(record))]
-    assert KEY not in repr(vars(transport)["_session"])
+    assert KEY not in repr(vars(transport)["_sessions"])

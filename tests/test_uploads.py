@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from blockbuster import blockbuster_ctx
 
-from topaz_async.errors import RequestTimeoutError, TransportError, UploadError
+from topaz_async.errors import RequestTimeoutError, TopazError, TransportError, UploadError
 from topaz_async.models import UploadedFile
 from topaz_async.retries import RetryTokens
 from topaz_async.settings import RetryPolicy, Timeouts
@@ -92,6 +92,9 @@ async def send(
     )
     try:
         return wire.uploaded(await transport(wire.upload(source.part(name, "video/mp4"), "folder")))
+    except TopazError as error:
+        told = source.explained(error)
+        raise told from told.__cause__
     finally:
         await transport.aclose()
 
@@ -153,7 +156,18 @@ async def test_stream() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ['a"b.mp4', "a\r\nX-Evil: 1\r\n\r\n.mp4", "电影.mp4", "a; filename=b.mp4", "a\\b%22.mp4"],
+    [
+        'a"b.mp4',
+        "a\r\nX-Evil: 1\r\n\r\n.mp4",
+        "电影.mp4",
+        "😀.mp4",
+        "a; filename=b.mp4",
+        "a\\b%22.mp4",
+        "a\x00b.mp4",
+        "a\u202e4pm.mp4",
+        "x" * 10_000,
+    ],
+    ids=lambda name: ascii(name[:12]),
 )
 async def test_harmless_names(name: str) -> None:
     """A name, cleaned as a client does, makes no header, no field and no part of its own."""
@@ -240,7 +254,7 @@ async def test_from_the_start(film: Path, kind: str) -> None:
 async def test_stream_is_not_sent_twice() -> None:
     """A stream whose connection broke is not sent again, and the error says why."""
     async with ByteServer(_breaks_off, answer(TAKEN)) as server:
-        with pytest.raises(UploadError, match="a stream cannot be sent twice"):
+        with pytest.raises(UploadError, match="A stream cannot be sent twice"):
             await send(server.url, of(stream(FILM, FILM, FILM), None))
         assert server.requests == []
 
@@ -413,7 +427,7 @@ async def test_stream_is_closed() -> None:
 
     chunks = held()
     async with ByteServer(_breaks_off) as server:
-        with pytest.raises(TransportError):
+        with pytest.raises(UploadError):
             await send(server.url, of(chunks, None), attempts=1)
         async with asyncio.timeout(2.0):
             await closed.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from datetime import datetime
@@ -169,6 +170,7 @@ async def the_main_job() -> None:
         assert_type(result.task_id, str)
         assert_type(result.reference, str | None)
         assert_type(result.credits_consumed, float | None)
+        assert_type(result.expires_hint, datetime | None)
         results = await asyncio.gather(*(topaz.upscale(name, factor="4") for name in ("a", "b")))
         assert_type(results, list[UpscaleResult])
 
@@ -208,15 +210,25 @@ async def chunks() -> AsyncIterator[bytes]:
 
 async def uploads(topaz: TopazClient) -> None:
     """A path, bytes or a stream."""
-    for source in ("clip.mp4", Path("clip.mp4"), b"", chunks()):
+    for source in (
+        "clip.mp4",
+        Path("clip.mp4"),
+        b"",
+        chunks(),
+        io.BytesIO(),
+    ):
         assert_type(await topaz.upload(source, name="a.mp4", on_progress=seen), UploadedFile)
+    with open("clip.mp4", "rb") as opened:
+        assert_type(await topaz.upload(opened), UploadedFile)
     file = await topaz.upload("clip.mp4")
     assert_type(file.url, str)
     assert_type(file.name, str | None)
     assert_type(file.size, int | None)
     assert_type(file.mime_type, str | None)
     assert_type(file.uploaded_at, datetime | None)
+    assert_type(file.expires_hint, datetime | None)
     assert_type(file.raw, Mapping[str, Any])
+    assert_type(await topaz.upload_from_url("https://a.example/c.mp4", name="c.mp4"), UploadedFile)
 
 
 async def after_a_crash() -> None:
@@ -263,7 +275,7 @@ def settings() -> None:
         timeouts=Timeouts(poll=5),
         retry=RetryPolicy(attempts=1),
         polling=PollPolicy(first=1, steps=((30, 2.5), (60, 5))),
-        quotas=Quotas(submits=None, max_upload_bytes=50 * 1024 * 1024),
+        quotas=Quotas(submits=None, max_upload_bytes=50 * 1024 * 1024, reuse_uploads=3600),
         ssl=ssl.create_default_context(),
         proxy="http://proxy.example:3128",
         local_addr=("127.0.0.1", 0),

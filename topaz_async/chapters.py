@@ -22,14 +22,17 @@ from .errors import (
     DownloadError,
     InvalidInputError,
     JournalError,
+    NotFoundError,
     ReferenceConflictError,
+    SubmitUnknownError,
     TopazError,
+    ValidationError,
     WaitTimeoutError,
     clean,
 )
 from .files import Files
 from .job import Job, JobClient, known_id
-from .models import TaskRecord, UpscaleFactor, UpscaleResult
+from .models import TaskRecord, UpscaleFactor, UpscaleInput, UpscaleResult
 from .orders import Order, Video, described, make_order
 from .ports import Journal
 from .results import settle
@@ -101,11 +104,9 @@ class Chapters:
             quotas=quotas,
             **options,
         )
-        self.files = Files(
-            self._parts,
-            max_upload_bytes=quotas.max_upload_bytes,
-            can_upload=upload_url is not None,
-        )
+        self.files = Files(self._parts)
+        self.uploader = self._parts.uploader
+        self._result_life = quotas.result_life
         #: Whatever else must end with the client.
         self.batches: WeakSet[Closable] = WeakSet()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -206,13 +207,22 @@ class Chapters:
         cost = 0.0 if purse is None else await purse.reserve(order.intent)
         try:
             if order.media is not None:
-                found = order.media
-                sent = await self.files.send(found.path, found.size, found.kind, None, on_progress)
+                content = order.intent.content_hash
+                sent = await self.uploader.once(order.media, content, on_progress)
                 order.uploaded_to(sent.url)
-            return await self._parts.submitter.submit(order)
+            return await self._submitted(order)
         finally:
             if purse is not None:
                 (purse.spent if order.may_have_bought else purse.release)(cost)
+
+    async def _submitted(self, order: Order) -> str:
+        try:
+            return await self._parts.submitter.submit(order)
+        except (ValidationError, NotFoundError, SubmitUnknownError):
+            if order.media is not None and isinstance(order.input, UpscaleInput):
+                # The service may have found nothing there: the next attempt uploads anew.
+                self._parts.shelf.forget(order.input.video_url)
+            raise
 
     async def wait(
         self, job: Job, seconds: float | None, on_update: OnUpdate | None
@@ -224,7 +234,7 @@ class Chapters:
             )
         except TopazError as error:
             raise error.about(reference=job.reference) from None
-        return settle(record, job.reference)
+        return settle(record, job.reference, life=self._result_life)
 
     async def _known_id(self, job: Job) -> str:
         if job.unknown and job.reference is not None and self.keeps_a_journal:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # all of these load when a client is constructed
     from .ports import Journal
     from .settings import Budget, PollPolicy, Quotas, RetryPolicy, Timeouts
     from .transfers import OnProgress
+    from .uploader import Source
     from .watching import OnUpdate
 
     StrPath = str | os.PathLike[str]
@@ -461,7 +462,7 @@ class TopazClient:
 
     async def upload(
         self,
-        source: StrPath | bytes | AsyncIterable[bytes],
+        source: Source,
         *,
         name: str | None = None,
         on_progress: OnProgress | None = None,
@@ -469,26 +470,50 @@ class TopazClient:
         """Send a file to the service's upload host, which is free.
 
         It is streamed in constant memory, and sent again from its start when the connection
-        breaks (an async iterable cannot be).
+        breaks. What can be read only once (an async iterable, a pipe) is sent once.
+
+        A path whose bytes were uploaded within `Quotas.reuse_uploads` seconds, by this client or
+        another with the same journal, is not sent again: it is answered from memory.
 
         Args:
-            source: A path, bytes, or an async iterable of bytes.
-            name: The name at the host; None makes a unique one, and the same name twice
-                overwrites.
+            source: A path, bytes, a file opened for bytes (from where it stands), or an async
+                iterable of bytes.
+            name: The name at the host, made harmless: what no system minds in a name stays. It
+                never overwrites another upload, and is always sent. None makes a name.
             on_progress: Called with the `Progress`, at most 20 times a second, the last time
                 with the whole; a function or a coroutine function. What it raises is logged
                 once.
 
         Raises:
             InvalidInputError: No video or image, empty, or too large; nothing was sent.
-            UploadError: The file could not be read to its end, or the host gave no link.
+            UploadError: The file changed while it was sent, could not be read to its end, or
+                can be sent only once and was not taken; or the host gave no link.
             TopazError: The host refused, or could not be reached.
 
         Source:
             docs.kie.ai/file-upload-api, read 2026-11-22.
         """
         with self._enter():
-            return await self._chapters.files.upload(source, name, on_progress)
+            return await self._chapters.uploader.upload(source, name, on_progress)
+
+    async def upload_from_url(self, url: str, *, name: str | None = None) -> UploadedFile:
+        """Let the service's upload host fetch a file itself, which is free.
+
+        Args:
+            url: An https URL that anybody can read, of at most 100 MB; the host gives itself 30
+                seconds to fetch it.
+            name: As for `upload`.
+
+        Raises:
+            InvalidInputError: No https URL; nothing was sent.
+            UploadError: The host gave no link.
+            TopazError: The host refused, could not fetch the file, or could not be reached.
+
+        Source:
+            docs.kie.ai/file-upload-api, read 2026-11-22.
+        """
+        with self._enter():
+            return await self._chapters.uploader.from_url(url, name)
 
     async def download(
         self,

@@ -113,6 +113,7 @@ def _converter() -> cattrs.Converter:
             mime_type=override(rename="mimeType"),
             uploaded_at=override(rename="uploadedAt", struct_hook=_iso_moment),
             raw=override(omit=True),
+            expires_hint=override(omit=True),
         ),
     )
     return converter

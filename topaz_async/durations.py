@@ -1,13 +1,14 @@
-"""What a timeout may be."""
+"""What a timeout may be, and the moment at which one is over."""
 
 from __future__ import annotations
 
 import sys
+from datetime import datetime, timedelta
 
 from .errors import ConfigurationError
 from .texts import quoted
 
-__all__ = ["check_timeout"]
+__all__ = ["check_timeout", "moment_after"]
 
 
 def check_timeout(value: object, what: str = "timeout") -> float | None:
@@ -25,3 +26,13 @@ def check_timeout(value: object, what: str = "timeout") -> float | None:
     if not value > 0:
         raise ConfigurationError(f"{what} is {quoted(value)}; it must be above 0 seconds.")
     return float(value) if value <= sys.float_info.max else None
+
+
+def moment_after(moment: datetime | None, seconds: float | None) -> datetime | None:
+    """Return the moment so many seconds later; None when either is unknown or it is beyond all."""
+    if moment is None or seconds is None:
+        return None
+    try:
+        return moment + timedelta(seconds=seconds)
+    except OverflowError:
+        return None

@@ -25,10 +25,12 @@ from .purse import Purse
 from .retries import RetryTokens, pauses
 from .sessions import make_session, proxies
 from .settings import Budget, PollPolicy, Quotas, RetryPolicy, Timeouts
+from .shelf import Shelf
 from .submission import Submitter
 from .survival import Durations, Traits
 from .texts import Redact
 from .transport import Origins, Transport
+from .uploader import Uploader
 from .urls import is_loopback
 from .wire import Wire
 
@@ -94,14 +96,19 @@ class Engine:
 
         self._submit = transport(quotas.submits or 100, fresh=True)
         self.ask = transport(polling.in_flight)
-        # A kept connection that has gone stale would use up a stream, which cannot be sent twice.
-        self.send_file = transport(quotas.uploads, fresh=True)
+        self._send_file = transport(quotas.uploads)
         self._is_closed = False
         self._learning: asyncio.Task[None] | None = None
         self._files_session: aiohttp.ClientSession | None = None
         self._polls = SlidingWindow(quotas.polls, quotas.poll_window)
         self._submits = SlidingWindow(quotas.submits, quotas.submit_window)
         self.memory = Memory(journal)
+        self.shelf = Shelf(
+            self.memory.journal if self.memory.is_kept else None,
+            host=upload_url or "",
+            life=quotas.reuse_uploads,
+        )
+        self.uploader = Uploader(self._send_file, wire=self.wire, shelf=self.shelf, quotas=quotas)
         self._durations = Durations()
         self.poller = Poller(
             self._look,
@@ -109,7 +116,7 @@ class Engine:
             polling,
             rate=None if quotas.polls is None else quotas.polls / quotas.poll_window,
             durations=self._durations,
-            on_record=self.memory.note,
+            on_record=self._noted,
         )
         self.purse = None if budget is None else Purse(budget, self.balance)
         self.submitter = Submitter(
@@ -136,6 +143,13 @@ class Engine:
         """Ask once for a task; the poller has its own way with failures."""
         request = self.wire.record_info(task_id, repeat=Repeat.NEVER)
         return self.wire.record(await self.ask(request), task_id, last)
+
+    def _noted(self, record: TaskRecord) -> None:
+        self.memory.note(record)
+        if record.state.is_fail:
+            # It may have failed because its input was gone from the host.
+            for value in self.wire.sent_input(record)[1].values():
+                self.shelf.forget(value)
 
     def learn_soon(self) -> None:
         """Begin to learn from the journal how long tasks take, once; nobody waits for it."""
@@ -198,7 +212,7 @@ class Engine:
     async def _close_sessions(self) -> None:
         self._polls.close()
         self._submits.close()
-        for transport in (self._submit, self.ask, self.send_file):
+        for transport in (self._submit, self.ask, self._send_file):
             await transport.aclose()
         session, self._files_session = self._files_session, None
         if session is not None:

@@ -1,39 +1,28 @@
-"""Send files to the upload host, bring results to this disk."""
+"""Bring results to this disk, with a fresh link where the old one is dead."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import secrets
-from collections.abc import AsyncIterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import attrs
 
-from . import media
 from .engine import Engine
 from .errors import (
-    ConfigurationError,
-    InvalidInputError,
     LinkExpiredError,
     ResultError,
     TopazError,
-    TransportError,
     UnsafeUrlError,
 )
-from .models import UploadedFile, UpscaleResult
+from .models import UpscaleResult
 from .targets import Target
-from .texts import quoted
-from .transfers import Meter, OnProgress, safe_name
-from .uploads import UploadSource
+from .transfers import OnProgress
 from .urls import check_url
 
 __all__ = ["Files"]
-
-#: Where uploads go at the upload host.
-_FOLDER = "topaz-async"
 
 StrPath = str | os.PathLike[str]
 
@@ -43,65 +32,10 @@ class Files:
 
     Args:
         parts: The wired parts.
-        max_upload_bytes: The largest local file.
-        can_upload: Whether an upload host is known.
     """
 
-    def __init__(self, parts: Engine, *, max_upload_bytes: int, can_upload: bool) -> None:
+    def __init__(self, parts: Engine) -> None:
         self._parts = parts
-        self._max_upload_bytes = max_upload_bytes
-        self._can_upload = can_upload
-
-    async def upload(
-        self,
-        source: StrPath | bytes | AsyncIterable[bytes],
-        name: str | None,
-        on_progress: OnProgress | None,
-    ) -> UploadedFile:
-        limit = self._max_upload_bytes
-        if isinstance(source, (str, os.PathLike)):
-            found = await asyncio.to_thread(
-                media.inspect, source, max_bytes=limit, kinds=media.KINDS
-            )
-            return await self.send(found.path, found.size, found.kind, name, on_progress)
-        if isinstance(source, (bytes, bytearray, memoryview)):
-            content = bytes(source)
-            kind = media.check_bytes(content, max_bytes=limit, kinds=media.KINDS)
-            return await self.send(content, len(content), kind, name, on_progress)
-        if isinstance(source, AsyncIterable):
-            return await self.send(source, None, "mp4", name, on_progress)
-        raise InvalidInputError(
-            f"A source is a path, bytes or an async iterable, not {type(source).__name__}."
-        )
-
-    async def send(
-        self,
-        source: Path | bytes | AsyncIterable[bytes],
-        size: int | None,
-        kind: str,
-        name: str | None,
-        on_progress: OnProgress | None,
-    ) -> UploadedFile:
-        if name is not None and not isinstance(name, str):
-            raise InvalidInputError(f"The name of an upload is a text, not {quoted(name)}.")
-        if not self._can_upload:
-            raise ConfigurationError(
-                "base_url was set and upload_url was not, so there is no place to upload to."
-            )
-        unique = f"{secrets.token_hex(16)}.{kind}"
-        wire = self._parts.wire
-        async with Meter(on_progress) as meter:
-            upload = UploadSource(source, size, meter)
-            place = unique if name is None else safe_name(name, unique)
-            part = upload.part(place, media.KINDS[kind])
-            try:
-                file = wire.uploaded(await self._parts.send_file(wire.upload(part, _FOLDER)))
-            except TransportError:
-                if upload.error is not None:
-                    raise upload.error from None
-                raise
-            meter.end(upload.sent)
-            return file
 
     async def target(self, path: StrPath, error: type[TopazError], overwrite: bool) -> Target:
         return await asyncio.to_thread(Target.of, path, overwrite=overwrite, error=error)

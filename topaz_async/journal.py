@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import attrs
 
+from . import journal_uploads
 from .errors import Billed, ConfigurationError, JournalError
 from .journal_file import open_database
 from .journal_rows import (
@@ -29,7 +30,7 @@ from .journal_rows import (
 from .journal_writer import BUSY, Job, Work, Writer
 from .models import TaskState
 from .owners import Owner
-from .ports import Claim, Entry, Intent
+from .ports import Claim, Entry, Intent, KeptUpload
 
 __all__ = ["SqliteJournal", "decide"]
 
@@ -294,6 +295,21 @@ class SqliteJournal:
 
         dropped: bool = await self._write(work, reference=reference)
         return dropped
+
+    async def uploads(self, size: int, host: str) -> list[KeptUpload]:
+        """List the uploads of so many bytes to a host, newest first."""
+        kept: list[KeptUpload] = await self._read(
+            lambda db: journal_uploads.of_size(db, size, host)
+        )
+        return kept
+
+    def keep_upload_soon(self, upload: KeptUpload) -> None:
+        """Write an upload down, for whoever does not wait for it."""
+        self._writer.post(lambda db: journal_uploads.keep(db, upload))
+
+    def forget_upload_soon(self, url: str) -> None:
+        """Drop an upload, for whoever does not wait for it; an unknown one is fine."""
+        self._writer.post(lambda db: journal_uploads.drop(db, url))
 
     async def aclose(self) -> None:
         """Write what is queued and let go of the file; twice is fine.

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from . import journal_uploads
 from .errors import JournalError, clean
 from .models import TaskState
 from .ports import Entry, Intent, SubmitState
@@ -83,6 +84,7 @@ STEPS = (
         BEGIN INSERT INTO states VALUES (NEW.id, NEW.state_at, NEW.state); END
         """,
     ),
+    journal_uploads.SCHEMA,
 )
 
 #: SQL for the words of `Journal.jobs`.  An intent is always looked at: its owner may be dead.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import struct
@@ -13,7 +14,17 @@ import attrs
 from .errors import InvalidInputError
 from .texts import clean, quoted
 
-__all__ = ["IMAGES", "KINDS", "VIDEOS", "Media", "check_bytes", "inspect", "kind_of"]
+__all__ = [
+    "HEAD",
+    "IMAGES",
+    "KINDS",
+    "VIDEOS",
+    "Media",
+    "check_head",
+    "content_hash",
+    "inspect",
+    "kind_of",
+]
 
 #: Kinds that topaz/video-upscale takes, with their MIME types.
 #: Source: docs.kie.ai/market/topaz/video-upscale, read 2026-11-22.
@@ -117,9 +128,23 @@ def inspect(
     return Media(path=place, kind=kind, mime_type=kinds[kind], size=status.st_size, seconds=seconds)
 
 
-def check_bytes(content: bytes, *, max_bytes: int, kinds: dict[str, str]) -> str:
-    """Return the kind of a file in memory; raises as `inspect` does."""
-    return _check("The content", content[:HEAD], len(content), max_bytes, kinds)
+def check_head(head: bytes, size: int, *, max_bytes: int, kinds: dict[str, str]) -> str:
+    """Return the kind of what begins so and has so many bytes; raises as `inspect` does."""
+    return _check("The content", head[:HEAD], size, max_bytes, kinds)
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex; it blocks, so call it off the event loop.
+
+    Raises:
+        InvalidInputError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InvalidInputError(f"{clean(str(path), 200)} cannot be read: {reason}.") from None
 
 
 def _check(shown: str, head: bytes, size: int, max_bytes: int, kinds: dict[str, str]) -> str:

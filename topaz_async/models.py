@@ -219,6 +219,9 @@ class UpscaleResult:
     #: Where the file is on this machine, once it has been downloaded.
     path: Path | None = None
     reference: str | None = None
+    #: When the link may die, aware UTC: the task's completion and the documented life of links
+    #: (`Quotas.result_life`).  A hint, no promise; None when the service told no completion.
+    expires_hint: datetime | None = attrs.field(default=None, eq=False, kw_only=True)
 
     @property
     def url(self) -> str:
@@ -233,12 +236,7 @@ class UpscaleResult:
 
 @attrs.frozen
 class UploadedFile:
-    """A file at the service's upload host, kept there for about 24 hours.
-
-    Source:
-        docs.kie.ai/file-upload-api, read 2026-11-22: newest pages say 24 hours, older ones
-        three days; we assume the shorter.
-    """
+    """A file at the service's upload host."""
 
     #: What to pass as `video_url`.  It holds the account's number: repr leaves it out.
     url: str = attrs.field(repr=False)
@@ -246,8 +244,13 @@ class UploadedFile:
     #: Bytes, as the service counted them.
     size: int | None = None
     mime_type: str | None = None
+    #: By the host's clock, aware UTC.
     uploaded_at: datetime | None = None
+    #: The answer's `data` as it came; empty for a file that was there already.
     raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
+    #: When the host may delete it, aware UTC: `uploaded_at` and the documented life of uploads
+    #: (`Quotas.upload_life`).  A hint, no promise; None when the host told no time.
+    expires_hint: datetime | None = attrs.field(default=None, eq=False, kw_only=True)
 
 
 #: What became of one item of a batch.

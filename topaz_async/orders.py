@@ -16,10 +16,9 @@ import attrs
 
 from .durations import check_timeout
 from .errors import InvalidInputError
-from .media import Media, inspect
+from .media import Media, content_hash, inspect
 from .models import TaskInput, UpscaleFactor, UpscaleInput
 from .ports import Intent
-from .texts import clean
 from .urls import check_url, without_query
 
 __all__ = ["NONCE", "Order", "Video", "described", "is_url", "make_order"]
@@ -117,7 +116,7 @@ def make_order(
         if not os.fspath(video):
             raise InvalidInputError("The path of the video is empty.")
         found = inspect(video, max_bytes=max_bytes)
-        content = _sha256(found.path)
+        content = content_hash(found.path)
         seconds = found.seconds if seconds is None else seconds
     else:
         raise InvalidInputError(
@@ -170,15 +169,6 @@ def described(values: Mapping[str, Any]) -> dict[str, str]:
 def _fingerprint(model: str, values: dict[str, str], content: str | None) -> str:
     words = json.dumps([model, values, content], sort_keys=True)
     return hashlib.sha256(words.encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InvalidInputError(f"{clean(str(path), 200)} cannot be read: {reason}.") from None
 
 
 def _with_nonce(callback_url: str, nonce: str) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "FilePart",
     "Intent",
     "Journal",
+    "KeptUpload",
     "Limiter",
     "Repeat",
     "Request",
@@ -45,6 +46,9 @@ class FilePart:
     content_type: str
     #: Bytes, or None when nobody knows beforehand.
     size: int | None
+    #: Whether it can be read once only: then it is not sent again, and not over a connection that
+    #: may have gone stale.
+    once: bool = False
     #: Opens the content anew for each attempt.
     open: Callable[[], AsyncIterator[bytes]] = attrs.field(repr=False, eq=False)
 
@@ -181,8 +185,26 @@ class Claim:
     entry: Entry
 
 
+@attrs.frozen(kw_only=True)
+class KeptUpload:
+    """A local file that lies at the upload host, as far as anybody knows."""
+
+    #: SHA-256 of its bytes, in hex, and their number.
+    content_hash: str
+    size: int
+    #: Origin of the upload host.
+    host: str
+    url: str = attrs.field(repr=False)
+    #: By this machine's clock, aware UTC.
+    kept_at: datetime
+    #: What the host said of it.
+    name: str | None = None
+    mime_type: str | None = None
+    uploaded_at: datetime | None = None
+
+
 class Journal(Protocol):
-    """Remembers intents and task ids.
+    """Remembers intents, task ids and uploads.
 
     Every method raises `JournalError` when the journal cannot be read or written, and returns
     only when what it wrote is as durable as this journal makes it.
@@ -262,6 +284,18 @@ class Journal(Protocol):
 
     async def forget(self, reference: str) -> bool:
         """Drop every entry of a reference; False when there is none."""
+        ...
+
+    async def uploads(self, size: int, host: str) -> list[KeptUpload]:
+        """List the uploads of so many bytes to a host, newest first."""
+        ...
+
+    def keep_upload_soon(self, upload: KeptUpload) -> None:
+        """Write an upload down at some later time: a lost one costs another upload."""
+        ...
+
+    def forget_upload_soon(self, url: str) -> None:
+        """Drop an upload at some later time; an unknown one is fine."""
         ...
 
     async def aclose(self) -> None:

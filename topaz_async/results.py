@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from .durations import moment_after
 from .errors import Billed, ResultError, TaskFailedError
 from .models import TaskRecord, UpscaleResult
 from .texts import clean
@@ -21,12 +22,15 @@ _FOR_GOOD = re.compile(
 )
 
 
-def settle(record: TaskRecord, reference: str | None = None) -> UpscaleResult:
+def settle(
+    record: TaskRecord, reference: str | None = None, *, life: float | None = None
+) -> UpscaleResult:
     """Return what a task made.
 
     Args:
         record: A terminal record.
         reference: The caller's own name for the work.
+        life: Seconds for which links live after the task's completion; None when nobody knows.
 
     Raises:
         TaskFailedError: The task ended in fail.
@@ -45,7 +49,11 @@ def settle(record: TaskRecord, reference: str | None = None) -> UpscaleResult:
         error.record = record
         raise error
     return UpscaleResult(
-        task_id=record.task_id, urls=record.result_urls, record=record, reference=reference
+        task_id=record.task_id,
+        urls=record.result_urls,
+        record=record,
+        reference=reference,
+        expires_hint=moment_after(record.completed_at, life),
     )
 
 

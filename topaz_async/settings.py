@@ -79,6 +79,9 @@ class Timeouts:
     poll: float = _seconds(15.0)
     #: One whole upload.
     upload: float = _seconds(900.0)
+    #: One upload that the host fetches from a URL; the host gives itself 30 s.
+    #: Source: docs.kie.ai/file-upload-api, read 2026-11-22.
+    fetch: float = _seconds(60.0)
     #: One whole download.
     download: float = _seconds(3600.0)
     #: Silence in the middle of an upload or download.
@@ -164,12 +167,30 @@ class Quotas:
     #: Largest local file, in bytes.  10 MB (counted as 10 x 1024 x 1024) is the oldest and
     #: smallest published limit of topaz/video-upscale; pages since 2026-08-19 say 50 MB.
     max_upload_bytes: int = attrs.field(default=10 * 1024 * 1024, validator=_number(1, whole=True))
+    #: Seconds for which the host keeps an upload.
+    #: Source: docs.kie.ai/file-upload-api, read 2026-11-22: the newest pages say 24 hours, older
+    #: ones 3 days.
+    upload_life: float = _seconds(24 * 3600.0)
+    #: Seconds for which the bytes of a local file are not uploaded again, by this client or by
+    #: others with the same journal; 0 uploads them each time.  Half of the shortest life that the
+    #: service has published, so that a task which waits still finds its input.
+    reuse_uploads: float = attrs.field(default=12 * 3600.0, validator=_number(0))
+    #: Seconds for which a result's link lives.
+    #: Source: docs.kie.ai/market/common/get-task-detail, read 2026-11-22: usually 24 hours.
+    result_life: float = _seconds(24 * 3600.0)
     #: Uploads under way at once.
     uploads: int = attrs.field(default=4, validator=_number(1, whole=True))
     #: Downloads under way at once.
     downloads: int = attrs.field(default=4, validator=_number(1, whole=True))
     #: Largest result, in bytes.
     max_download_bytes: int = attrs.field(default=16 * 1024**3, validator=_number(1, whole=True))
+
+    def __attrs_post_init__(self) -> None:
+        if self.reuse_uploads >= self.upload_life:
+            raise ConfigurationError(
+                f"Quotas.reuse_uploads is {self.reuse_uploads:g} s; it must be below upload_life "
+                f"({self.upload_life:g} s)."
+            )
 
 
 #: Published prices, in credits: for each second of a video, for each image.  Estimates only;

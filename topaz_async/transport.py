@@ -121,7 +121,7 @@ class _Body(aiohttp.payload.AsyncIterablePayload):
 
 
 class Transport:
-    """One aiohttp session of our own, opened on the running loop at the first request.
+    """aiohttp sessions of our own, opened on the running loop at the first request.
 
     Args:
         key: The bearer key, sent to `origins` only.
@@ -134,7 +134,7 @@ class Transport:
         connect_timeout: Seconds for making a connection.
         stall_timeout: Seconds of silence in the middle of a body that is being sent.
         in_flight: Exchanges at once; the clock of an exchange starts when it is admitted.
-        fresh: A new connection for every request.
+        fresh: A new connection for every request; what can be read once only gets one anyway.
         ssl: As aiohttp takes it: True, or a context.
         proxy_for: Returns the proxy for a URL, or None.
         local_addr: Local (host, port) to connect from.
@@ -172,7 +172,8 @@ class Transport:
         self._ssl = ssl
         self._proxy_for = proxy_for
         self._local_addr = local_addr
-        self._session: aiohttp.ClientSession | None = None
+        #: By whether each of its requests gets a new connection.
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._gate = asyncio.Semaphore(in_flight)
         self._closed = False
 
@@ -198,7 +199,11 @@ class Transport:
             if failure is None:
                 self._tokens.give_back(spent)
             price = None
-            if failure is not None and failure.retryable and attempt < self._retry.attempts:
+            if (
+                failure is not None
+                and attempt < self._retry.attempts
+                and _may_repeat(request, failure)
+            ):
                 price = self._tokens.spend(failure)
             if price is None:
                 if answer is None:
@@ -265,7 +270,7 @@ class Transport:
                 filename=request.file.name,
                 content_type=request.file.content_type,
             )
-        session = self._open()
+        session = self._open(fresh=self._fresh or (request.file is not None and request.file.once))
         async with session.request(
             request.method,
             URL(request.url, encoded=True),
@@ -318,25 +323,31 @@ class Transport:
             f"The connection to {host} broke during {request.name} ({words}).", retryable=True
         )
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open(self, *, fresh: bool) -> aiohttp.ClientSession:
         if self._closed:
             raise ClientClosedError("The client is closed.")
-        if self._session is None:
-            self._session = make_session(
-                fresh=self._fresh,
+        session = self._sessions.get(fresh)
+        if session is None:
+            session = self._sessions[fresh] = make_session(
+                fresh=fresh,
                 limit=self._in_flight + 2,
                 connect_timeout=self._connect_timeout,
                 ssl=self._ssl,
                 local_addr=self._local_addr,
             )
-        return self._session
+        return session
 
     async def aclose(self) -> None:
-        """Close the session and its connections; twice is fine."""
+        """Close the sessions and their connections; twice is fine."""
         self._closed = True
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        while self._sessions:
+            await self._sessions.popitem()[1].close()
+
+
+def _may_repeat(request: Request, failure: TopazError) -> bool:
+    if request.file is not None and request.file.once and not isinstance(failure, ConnectError):
+        return False  # its content has been read
+    return failure.retryable
 
 
 def _words(error: Exception) -> str:

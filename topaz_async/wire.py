@@ -234,6 +234,17 @@ class Wire:
             timeout=self.timeouts.upload,
         )
 
+    def upload_from_url(self, url: str, name: str, folder: str) -> Request:
+        """Return the wish that the upload host fetch a file itself."""
+        return Request(
+            name="file-url-upload",
+            method="POST",
+            url=f"{self.upload_url}/api/file-url-upload",
+            body=_encoded({"fileUrl": url, "uploadPath": folder, "fileName": name}),
+            repeat=Repeat.FREELY,
+            timeout=self.timeouts.fetch,
+        )
+
     # -- answers ----------------------------------------------------------------------------
 
     def created(self, answer: Answer) -> Made | Refused | Unknown:
@@ -337,10 +348,10 @@ class Wire:
         model, fields = input_from_wire(record.raw.get("param"), self.redact)
         return record.model or model, described(fields)
 
-    def uploaded(self, answer: Answer) -> UploadedFile:
-        """Return the file that an upload made."""
+    def uploaded(self, answer: Answer, name: str = "file-stream-upload") -> UploadedFile:
+        """Return the file that an upload of this name made."""
         envelope = self._open(answer)
-        data = self._data("file-stream-upload", envelope, answer)
+        data = self._data(name, envelope, answer)
         fields = data if isinstance(data, Mapping) else {}
         # The quickstart page prints `fileUrl`; every recorded answer has `downloadUrl`.
         url = next((u for k in ("downloadUrl", "fileUrl") if (u := link(fields.get(k)))), None)
