@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import io
 import os
 import re
 import sys
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -16,7 +18,13 @@ from typing import Any
 import pytest
 from blockbuster import blockbuster_ctx
 
-from topaz_async.errors import RequestTimeoutError, TopazError, TransportError, UploadError
+from topaz_async.errors import (
+    ConnectError,
+    RequestTimeoutError,
+    TopazError,
+    TransportError,
+    UploadError,
+)
 from topaz_async.models import UploadedFile
 from topaz_async.retries import RetryTokens
 from topaz_async.settings import RetryPolicy, Timeouts
@@ -198,26 +206,34 @@ async def test_progress(film: Path) -> None:
     assert source.sent == len(FILM)
 
 
-async def test_constant_memory(tmp_path: Path) -> None:
-    """A file of 200 MB leaves through less than 20 MB of memory."""
+@pytest.mark.parametrize("kind", ["path", "open file", "stream"])
+async def test_constant_memory(tmp_path: Path, kind: str) -> None:
+    """200 MB leave through less than 8 MB of memory, and what a stream itself needs."""
     size, path = 200 << 20, tmp_path / "long.mp4"
     with path.open("wb") as file:
         file.truncate(size)
 
     async def swallow(peer: Peer) -> None:
-        _, _, headers = await peer.head()
-        left = int(headers["content-length"])
-        while left:
-            left -= len(await peer.skip())
+        end = b""
+        while not end.endswith(b"--\r\n") and not end.endswith(b"0\r\n\r\n"):
+            end = (end + await peer.skip())[-8:]
         await peer.send(TAKEN)
 
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield bytes(5 << 20)
+
     async with ByteServer(swallow) as server:
-        tracemalloc.start()
-        try:
-            await send(server.url, of(path, size))
-            assert tracemalloc.get_traced_memory()[1] < 20 << 20
-        finally:
-            tracemalloc.stop()
+        with path.open("rb") as opened:
+            sources = {"path": of(path, size), "open file": of(opened, size)}
+            source = sources.get(kind) or of(pieces(), None)
+            tracemalloc.start()
+            try:
+                await send(server.url, source)
+                assert tracemalloc.get_traced_memory()[1] < (13 if kind == "stream" else 8) << 20
+            finally:
+                tracemalloc.stop()
+        assert source.sent == size
 
 
 async def test_loop_is_never_blocked(film: Path) -> None:
@@ -259,11 +275,16 @@ async def test_stream_is_not_sent_twice() -> None:
         assert server.requests == []
 
 
-async def test_stream_waits_for_a_connection() -> None:
+async def test_stream_waits_for_a_connection(caplog: pytest.LogCaptureFixture) -> None:
     """A stream of which nothing was read is kept for the attempt that gets a connection."""
     source = of(stream(b"abc"), None)
-    with refused_port() as url, pytest.raises(TransportError):
+    caplog.set_level("INFO", "topaz_async")
+    with refused_port() as url, pytest.raises(ConnectError):
         await send(url, source)
+    assert [message.split(",")[1] for message in caplog.messages] == [
+        " attempt 1 of 3",
+        " attempt 2 of 3",
+    ]
     async with ByteServer(answer(TAKEN)) as server:
         await send(server.url, source)
         assert form(server.requests[0])["file"][1] == b"abc"
@@ -378,6 +399,43 @@ async def test_error_of_the_last_attempt(film: Path) -> None:
         film.with_name("elsewhere").rename(film)
         await send(server.url, source)
     assert source.error is None
+
+
+async def test_an_attempt_that_was_given_up_does_not_move_the_file() -> None:
+    """Its thread may be reading still when the next attempt reads the same open file."""
+    film = b"".join(bytes([number]) * (1 << 20) for number in range(3))
+    pauses = [0.0, 0.35, 0.1]  # the second read outlasts the first attempt
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            time.sleep(pauses.pop(0) if pauses else 0.0)
+            return super().read(size)
+
+    async with ByteServer(hang, answer(TAKEN)) as server:
+        await send(server.url, of(Slow(film), len(film)), timeout=0.3)
+        assert form(server.requests[0])["file"][1] == film
+
+
+async def test_a_reader_that_is_left_complains_to_nobody() -> None:
+    """What went wrong in a chunk that nobody wanted any more is no news."""
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: complaints.append(about))
+    reads: list[int] = []
+
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            reads.append(self.tell())
+            if self.tell():
+                raise OSError("bad sector")
+            return super().read(size)
+
+    content: Any = of(Broken(FILM), len(FILM)).part("a.mp4", "video/mp4").open()
+    assert await anext(content) == FILM[: 1 << 20]
+    await until(lambda: len(reads) == 2)
+    await asyncio.sleep(0.01)  # the thread's word reaches the loop
+    await content.aclose()
+    gc.collect()
+    assert complaints == []
 
 
 @contextlib.contextmanager

@@ -67,14 +67,13 @@ class Teller(Generic[News]):
             _log.exception("%s failed; the work goes on.", self._name)
 
     async def finish(self, seconds: float | None = LAST_WORD) -> None:
-        """Let the last call end, within so many seconds; None sets no bound."""
+        """Let the last call end, within so many seconds; None sets no bound.  Then `cancel`."""
         if self._task is not None:
             await asyncio.wait([self._task], timeout=seconds)
             if not self._task.done():
                 _log.warning(
                     "%s did not return within %g s and was cancelled.", self._name, seconds
                 )
-                self._task.cancel()
 
     def cancel(self) -> None:
         """Cut short what is still being called."""

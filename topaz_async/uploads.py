@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -135,16 +135,19 @@ class UploadSource:
 
 
 async def _of_bytes(content: bytes) -> AsyncGenerator[bytes, None]:
-    for at in range(0, len(content), _CHUNK):
-        yield content[at : at + _CHUNK]
+    for piece in _pieces(content):
+        yield piece
+
+
+def _pieces(content: bytes) -> Iterator[bytes]:
+    return (content[at : at + _CHUNK] for at in range(0, len(content), _CHUNK))
 
 
 async def _of_stream(stream: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
     try:
         async for chunk in stream:
-            content = bytes(memoryview(chunk))
-            for at in range(0, len(content), _CHUNK):
-                yield content[at : at + _CHUNK]
+            for piece in _pieces(chunk if isinstance(chunk, bytes) else bytes(memoryview(chunk))):
+                yield piece
     except Exception as error:  # the caller's code, or a chunk that is no bytes
         raise UploadError(f"The stream failed: {type(error).__name__}.") from error
     finally:
