@@ -80,7 +80,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the journal, the poller and its schedule beside hand-written loops (15 minutes)."""
+    """Measure journal, poller, schedule and uploads beside hand-written code (20 minutes)."""
     session.install("-e", ".")
-    for name in ("journal", "client", "waiting", "schedule"):
+    for name in ("journal", "client", "waiting", "schedule", "uploads"):
         session.run("python", f"tests/benchmarks/bench_{name}.py")

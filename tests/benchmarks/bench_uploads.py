@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -36,6 +37,8 @@ from typing import Any
 
 MODES = ("ours", "remembered", "generator", "form", "curl")
 MB = 1 << 20
+#: Bytes a second of a line that is not as fast as memory: 1 Gbit/s.
+LINE = 125e6
 
 ANSWER = json.dumps(
     {
@@ -50,17 +53,17 @@ ANSWER = json.dumps(
 # -- the server -------------------------------------------------------------------------------
 
 
-def serve(pipe: Any) -> None:
+def serve(pipe: Any, pace: float) -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     pipe.send(listener.getsockname()[1])
     while True:
         peer, _ = listener.accept()
-        threading.Thread(target=swallow, args=(peer,), daemon=True).start()
+        threading.Thread(target=swallow, args=(peer, pace), daemon=True).start()
 
 
-def swallow(peer: socket.socket) -> None:
+def swallow(peer: socket.socket, pace: float) -> None:
     """Read requests until the peer has gone; a body ends by its length or with its last chunk."""
-    room = memoryview(bytearray(MB))
+    room = memoryview(bytearray(MB if pace == math.inf else MB // 16))
     with peer:
         while True:
             head = b""
@@ -72,12 +75,13 @@ def swallow(peer: socket.socket) -> None:
             head, body = head.split(b"\r\n\r\n", 1)
             lines = [line.split(b":", 1) for line in head.lower().split(b"\r\n")[1:]]
             length = next((int(v) for name, v in lines if name == b"content-length"), None)
-            got, tail = len(body), body[-5:]
+            began, got, tail = time.monotonic(), len(body), body[-5:]
             while got < length if length is not None else tail != b"0\r\n\r\n":
                 count = peer.recv_into(room)
                 if not count:
                     return
                 got += count
+                time.sleep(max(0.0, began + got / pace - time.monotonic()))
                 tail = (tail + bytes(room[max(0, count - 5) : count]))[-5:]
             peer.sendall(
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -205,24 +209,34 @@ def main() -> None:
     parser.add_argument("--sizes", default="10,200", help="MB, with commas between")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.Process(target=serve, args=(theirs,), daemon=True)
-    server.start()
-    base = f"http://127.0.0.1:{ours.recv()}"
     modes = [mode for mode in MODES if mode != "curl" or shutil.which("curl")]
     print(f"{'MB':>5} {'who':<12}{'MB/s':>7}{'ratio':>7}{'CPU ms/MB':>11}", end="")
     print(f"{'growth MB':>11}{'lag p99 ms':>12}{'ratio':>7}")
     for megabytes in map(int, options.sizes.split(",")):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "clip.mp4")
-            make_clip(path, megabytes)
-            times = max(2, 400 // megabytes)
-            rounds = [
-                {mode: contestant(mode, base, path, times) for mode in modes[::turn]}
-                for turn in (1, -1) * (options.rounds // 2) + (1,)
-            ]
-        show(megabytes, modes, rounds)
+        show(megabytes, modes, rounds_of(modes, megabytes, options.rounds))
+    print(f"the same over a line of {LINE / MB:.0f} MB/s")
+    show(10, modes, rounds_of(modes, 10, options.rounds, pace=LINE))
+
+
+def rounds_of(
+    modes: list[str], megabytes: int, rounds: int, *, pace: float = math.inf
+) -> list[dict[str, dict[str, float]]]:
+    """Run every contestant once in each round, there and back."""
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.Process(target=serve, args=(theirs, pace), daemon=True)
+    server.start()
+    base = f"http://127.0.0.1:{ours.recv()}"
+    times = 5 if pace < math.inf else max(2, 400 // megabytes)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "clip.mp4")
+        make_clip(path, megabytes)
+        figures = [
+            {mode: contestant(mode, base, path, times) for mode in modes[::turn]}
+            for turn in [1, -1] * (rounds // 2) + [1] * (rounds % 2)
+        ]
     server.terminate()
+    server.join(5)
+    return figures
 
 
 def show(megabytes: int, modes: list[str], rounds: list[dict[str, dict[str, float]]]) -> None:
