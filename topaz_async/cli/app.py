@@ -1,17 +1,14 @@
-"""The commands: what may be typed, and which story it starts.
+"""The command line as a whole: its commands, and how errors become words and exit codes.
 
-Each command imports its story when it is called: `--help` needs none of them, and no command
+A command's module loads when the command is typed, and its story when it is called: no command
 needs what the others load.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import sys
-from pathlib import Path
-from typing import Annotated
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 from rich.console import Console
@@ -20,23 +17,20 @@ from ..texts import clean
 from . import pages
 from .display import make_console
 from .exits import complain, report
-from .running import run_story
 
 __all__ = ["app", "run"]
 
 
-def _amount(kind: object, value: float | None) -> None:
-    if value is not None and not 0 <= value < math.inf:
-        raise ValueError("It must be a number from 0 on.")
+#: The commands in the order of the first page: what is typed, the function that it calls, as
+#: "module:function" of this package, and its line.  The function's docstring is its help page.
+COMMANDS = (
+    ("upscale", "commands_upscale:upscale", "Upscale one clip."),
+    ("demo", "commands_service:demo", "See it work on this machine: no key, no cost."),
+    ("sandbox", "commands_service:sandbox", "Run the service on this machine."),
+)
 
-
-def _port(kind: object, value: int) -> None:
-    if not 0 <= value <= 65535:
-        raise ValueError("A port is a number from 0 to 65535.")
-
-
-_ADVANCED = Group("Advanced", sort_key=2)
-_SECONDS = Parameter(metavar="SECONDS", validator=_amount)
+#: Those whose pages explain the exit codes.
+_WITH_CODES = frozenset({"upscale"})
 
 app = App(
     name="topaz-async",
@@ -53,102 +47,16 @@ app = App(
 )
 app["--help"].group = app["--version"].group = Group("Options", sort_key=1)
 
-
-@app.command(usage=pages.DEMO, help_epilogue="", sort_key=2)
-def demo(
-    *,
-    output_dir: Annotated[Path, Parameter(name=["--output-dir", "-o"])] = Path("topaz-demo"),
-) -> None:
-    """See it work on this machine: no key, no cost.
-
-    Args:
-        output_dir: The folder for the two clips; topaz-demo by default.
-    """
-    from .demo import demo as story
-
-    console = make_console()
-    run_story(lambda stop: story(output_dir, console, stop))
-
-
-@app.command(usage=pages.UPSCALE, help_epilogue=pages.CODES, sort_key=1)
-def upscale(
-    clip: str,
-    /,
-    *,
-    factor: Annotated[str, Parameter(name=["--factor", "-x"], metavar="1|2|4")] = "2",
-    output: Annotated[str | None, Parameter(name=["--output", "-o"], metavar="PATH")] = None,
-    timeout: Annotated[float, Parameter(metavar="SECONDS")] = 900.0,
-    overwrite: bool = False,
-    sandbox: bool = False,
-    max_mb: Annotated[
-        float | None, Parameter(group=_ADVANCED, metavar="MB", validator=_amount)
-    ] = None,
-    base_url: Annotated[str | None, Parameter(group=_ADVANCED, metavar="URL")] = None,
-    upload_url: Annotated[str | None, Parameter(group=_ADVANCED, metavar="URL")] = None,
-) -> None:
-    """Upscale one clip.
-
-    Args:
-        clip: A video file or an https address.
-        factor: By how much width and height grow; 2 by default.
-        output: The file to write, or a folder; by default CLIP-2x.mp4 in this folder.
-        timeout: How long to wait for the task, in seconds; 900 by default.
-        overwrite: Replace a file that is there already.
-        sandbox: Rehearse on this machine: no key, no cost.
-        max_mb: Largest file that is sent, in MB of 1048576 bytes; 10 by default.
-        base_url: Another service than kie.ai, or a sandbox that runs (TOPAZ_ASYNC_BASE_URL).
-        upload_url: Where its uploads go (TOPAZ_ASYNC_UPLOAD_URL).
-    """
-    from .upscaling import upscale as story
-    from .wishes import Wish, output_file
-
-    console = make_console()
-    wish = Wish(
-        clip=clip,
-        factor=factor,
-        output=output_file(clip, factor, output),
-        timeout=timeout,
-        overwrite=overwrite,
-        max_upload_bytes=None if max_mb is None else int(max_mb * 1024 * 1024),
-    )
-    run_story(
-        lambda stop: story(
-            wish, console, stop, sandbox=sandbox, base_url=base_url, upload_url=upload_url
-        )
-    )
-
-
-@app.command(usage=pages.SANDBOX, help_epilogue="", sort_key=3)
-def sandbox(
-    *,
-    host: str = "127.0.0.1",
-    port: Annotated[int, Parameter(validator=_port)] = 0,
-    queue_seconds: Annotated[float, _SECONDS] = 1.0,
-    run_seconds: Annotated[float, _SECONDS] = 2.0,
-    credits: Annotated[float, Parameter(validator=_amount)] = 1000.0,  # noqa: A002  # the service's word
-) -> None:
-    """Run the service on this machine, to try programs on.
-
-    Args:
-        host: A loopback address; 127.0.0.1 by default.
-        port: The port of the API; a free one by default. Uploads have a free one of their own.
-        queue_seconds: How long a task stays "waiting"; 1 by default.
-        run_seconds: How long a task stays "generating"; 2 by default.
-        credits: Play money on the account; 1000 by default.
-    """
-    from .serving import serve
-
-    console = make_console()
-    run_story(
-        lambda stop: serve(
-            console,
-            stop,
-            host=host,
-            port=port,
-            queue_seconds=queue_seconds,
-            run_seconds=run_seconds,
-            credits=credits,
-        )
+for _place, (_name, _path, _line) in enumerate(COMMANDS):
+    _path = f"{__package__}.{_path}"
+    app.command(
+        _path,
+        name=_name,
+        help=_line,
+        sort_key=_place,
+        usage="",
+        help_formatter=pages.Page(_path),
+        help_epilogue=pages.CODES if _name in _WITH_CODES else "",
     )
 
 

@@ -1,7 +1,12 @@
-"""The help pages: a hand-written beginning with examples, then the lists, without boxes."""
+"""The help pages: a hand-written beginning with examples, then the lists, without boxes.
+
+A command's beginning is the docstring of its function, down to "Args:".
+"""
 
 from __future__ import annotations
 
+import inspect
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console, ConsoleOptions
@@ -14,7 +19,7 @@ from .exits import EXIT_CODES
 if TYPE_CHECKING:
     from cyclopts.help import HelpPanel
 
-__all__ = ["CODES", "DEMO", "SANDBOX", "TOP", "UPSCALE", "Page"]
+__all__ = ["CODES", "TOP", "Page"]
 
 CODES: Final = "Exit codes\n" + "\n".join(
     f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items()
@@ -33,54 +38,29 @@ environment variable KIE_API_KEY. The demo and everything with "sandbox" in it
 run on this machine alone. "topaz-async COMMAND --help" tells more.
 """
 
-DEMO: Final = """\
-See the whole way of a clip, on this machine alone.
-
-  topaz-async demo
-  topaz-async demo --output-dir ~/Videos/topaz
-
-Makes a short clip with sound, starts a sandbox of the service, uploads the
-clip, waits, downloads the result, and compares the two. No key is needed and
-nothing is billed. Running it again replaces its files.
-"""
-
-UPSCALE: Final = """\
-Upscale one clip: upload it, wait for the service, download the result.
-
-  topaz-async upscale clip.mp4 -x 4
-  topaz-async upscale clip.mp4 -x 4 -o out/big.mp4
-  topaz-async upscale https://example.com/clip.mp4 -o out/
-  topaz-async upscale clip.mp4 --sandbox
-
-The clip is an mp4, mov or mkv file, or an https address the service can
-reach. This costs credits, unless --sandbox is given. Ctrl-C stops waiting,
-not the task: its id is printed, with the lines that fetch its result.
-"""
-
-SANDBOX: Final = """\
-Run the service on this machine, to try programs on.
-
-  topaz-async sandbox
-  topaz-async sandbox --port 8080 --queue-seconds 5 --run-seconds 20
-
-It upscales for real, bills play money, and shows what arrives on a page of
-its own. Only programs on this machine can reach it. Ctrl-C stops it.
-"""
-
 
 class Page:
-    """Lays out a page for cyclopts: its `usage` is our text, its panels become lists."""
+    """Lays out a page for cyclopts: its panels become lists.
+
+    Args:
+        path: The command's function, as "module:function"; None for the first page.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        self._path = path
 
     def render_usage(self, console: Console, options: ConsoleOptions, usage: Any) -> None:
         """Print a page's beginning as it was written."""
-        first, _, rest = str(usage).rstrip("\n").partition("\n")
+        text = usage if self._path is None else inspect.getdoc(resolve_name(self._path))
+        written = str(text).partition("\nArgs:\n")[0].rstrip("\n")
+        first, _, rest = written.partition("\n")
         console.print(Text(first, "bold"), soft_wrap=True)
         console.print(Text(rest), soft_wrap=True)
 
     def render_description(
         self, console: Console, options: ConsoleOptions, description: Any
     ) -> None:
-        """Leave out the docstring, which speaks to readers of the code."""
+        """Leave out what cyclopts makes of the docstring: it has been printed as it stands."""
 
     def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
         """Print one list of commands or options."""
