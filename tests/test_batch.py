@@ -168,6 +168,9 @@ async def test_run_again_only_what_is_missing_is_done(
         assert {"ok": 6} == report.counts
         assert 6 == len(list((tmp_path / "out").iterdir()))
         if run == 0:
+            async with client_of(sandbox, journal=tmp_path / "jobs.sqlite") as topaz:
+                outputs = {entry.intent.output for entry in await topaz.journal.jobs()}
+            assert {str(path) for path in (tmp_path / "out").iterdir()} == outputs
             served = sandbox.books.count("files")
             (tmp_path / "out" / "clip 3-2x.mp4").unlink()
     assert 6 == len(sandbox.books.billed)
@@ -187,6 +190,7 @@ async def test_leaving_early_loses_no_task(clips: list[Path], tmp_path: Path) ->
         billed = len(box.books.billed)
         known = await topaz.journal.jobs("made")
         assert set(box.books.billed) == {entry.task_id for entry in known}
+        assert known[0].intent.output is None
         pending = [job async for job in topaz.recover()]
         await asyncio.gather(*pending)
         assert billed == len(box.books.billed) < 6

@@ -18,6 +18,8 @@ from blockbuster import blockbuster_ctx
 
 from topaz_async.errors import ConfigurationError, JournalError
 from topaz_async.journal import SqliteJournal, decide
+from topaz_async.journal_file import open_database
+from topaz_async.journal_rows import MARK, STEPS
 from topaz_async.models import TaskState, UpscaleFactor
 from topaz_async.ports import Claim, Entry, Intent, Journal
 
@@ -397,6 +399,37 @@ async def test_lists(journal: SqliteJournal) -> None:
         "fail": "g",
         "nonsense": "",
     }
+
+
+async def test_undelivered(path: Path) -> None:
+    """A paid result that was to be brought is listed until it has been, wherever it was to go."""
+    journal = SqliteJournal(path, now=Clock())
+    outputs = ["/out/a b.mp4", os.fsdecode(b"/out/\xff.mp4"), "/out/c.mp4", "/out/d.mp4", None]
+    entries = [
+        await granted(journal, intent(name, output=output))
+        for name, output in zip("abcde", outputs, strict=True)
+    ]
+    for number, each in enumerate(entries):
+        await journal.bind(each.id, f"t{number}")
+        await journal.note(f"t{number}", state="fail" if number == 2 else "success")
+    await journal.downloaded("t3", "/out/d.mp4")
+    listed = [entry.intent.output for entry in await journal.jobs("undelivered")]
+    await journal.aclose()
+    assert listed == outputs[:2]
+
+
+async def test_a_journal_of_the_first_schema_is_read_on(path: Path) -> None:
+    """A file that was written before outputs were kept opens, and its entries have none."""
+    with closing(open_database(str(path), mark=MARK, steps=STEPS[:1], busy=1.0)) as db:
+        db.execute(
+            "INSERT INTO jobs (reference, attempt, fingerprint, model, input, owner, submit, "
+            "created_at, task_id) VALUES ('a', 1, 'f', 'm', '{}', 'o', 'made', ?, 't')",
+            (MOMENT.isoformat(),),
+        )
+    journal = SqliteJournal(path)
+    (entry,) = await journal.jobs()
+    await journal.aclose()
+    assert (entry.task_id, entry.intent.output) == ("t", None)
 
 
 async def test_forget(journal: SqliteJournal) -> None:

@@ -227,7 +227,10 @@ class Batch:
             )
         except TopazError as error:
             return attrs.evolve(blank, status="refused", error=error)
-        self._name_by_content(order)
+        if self._story.keeps_a_journal:
+            order.name_by_content()
+        if self._target is not None:
+            order.deliver_to(self._target.folder, None)
         twin = self._seen.get(order.intent.fingerprint)
         if twin is not None:
             first = await asyncio.shield(twin)
@@ -285,12 +288,6 @@ class Batch:
 
     def _named(self, video: Video) -> str | None:
         return None if self._reference is None else self._reference(video)
-
-    def _name_by_content(self, order: Order) -> None:
-        """Name the work by its fingerprint where a journal can find it again."""
-        if order.intent.reference is None and self._story.keeps_a_journal:
-            reference = f"batch:{order.intent.fingerprint}"
-            order.intent = attrs.evolve(order.intent, reference=reference)
 
 
 def _ok(outcome: Outcome, result: UpscaleResult) -> Outcome:

@@ -313,6 +313,8 @@ class TopazClient:
                     resubmit_unknown=resubmit_unknown,
                     resubmit_failed=resubmit_failed,
                 )
+                if target is not None:
+                    order.deliver_to(target.folder, target.name)
                 done = await story.finished(order, target)
                 if done is not None:
                     return done

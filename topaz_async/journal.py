@@ -258,7 +258,8 @@ class SqliteJournal:
         """List entries, oldest first, all of them or those of one `state`.
 
         `state` is a word of `SubmitState`, "pending" (made and not yet ended), "unfinished"
-        (pending or unknown) or a task's state as the service spells it ("success", "fail").
+        (pending or unknown), "undelivered" (pending or a success, with an output that was not
+        brought) or a task's state as the service spells it ("success", "fail").
         """
 
         def work(db: sqlite3.Connection) -> list[Entry]:
@@ -267,6 +268,8 @@ class SqliteJournal:
                 return [entry for entry in entries if entry.submit == state]
             if state == "unfinished":
                 return [entry for entry in entries if entry.submit != "intent"]
+            if state == "undelivered":
+                return [entry for entry in entries if not TaskState(entry.state or "").is_fail]
             return entries
 
         entries: list[Entry] = await self._read(work)

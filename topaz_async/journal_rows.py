@@ -85,6 +85,7 @@ STEPS = (
         """,
     ),
     journal_uploads.SCHEMA,
+    ("ALTER TABLE jobs ADD COLUMN output TEXT",),
 )
 
 #: SQL for the words of `Journal.jobs`.  An intent is always looked at: its owner may be dead.
@@ -96,16 +97,17 @@ _LISTS = {
     "unknown": "submit IN ('intent', 'unknown') AND NOT ended",
     "pending": "submit = 'made' AND NOT ended",
     "unfinished": "submit IN ('intent', 'made', 'unknown') AND NOT ended",
+    "undelivered": "submit = 'made' AND output IS NOT NULL AND path IS NULL",
 }
 
 _INSERT = """
 INSERT INTO jobs (
     reference, attempt, fingerprint, model, factor, input, seconds, size, content_hash, nonce,
-    owner, submit, created_at
+    output, owner, submit, created_at
 ) VALUES (
     :reference, (SELECT coalesce(max(attempt), 0) + 1 FROM jobs WHERE reference = :reference),
     :fingerprint, :model, :factor, :input, :seconds, :size, :content_hash, :nonce,
-    :owner, :submit, :created_at
+    :output, :owner, :submit, :created_at
 )
 """
 
@@ -162,6 +164,7 @@ def insert(db: sqlite3.Connection, intent: Intent, *, owner: str, now: datetime)
         "size": intent.size,
         "content_hash": intent.content_hash,
         "nonce": intent.nonce,
+        "output": None if intent.output is None else _place(intent.output),
         "owner": owner,
         "submit": "intent",
         "created_at": now.isoformat(),
@@ -256,12 +259,7 @@ def note_task(
 
 def note_path(db: sqlite3.Connection, task_id: str, path: str | os.PathLike[str]) -> None:
     """Write down where the result of a task lies."""
-    name = os.fspath(path)
-    place: str | bytes = name
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        place = os.fsencode(name)  # no UTF-8: SQLite holds it as bytes only
+    place = _place(path)
     db.execute(
         "UPDATE jobs SET path = ? WHERE task_id = ? AND path IS NOT ?", (place, task_id, place)
     )
@@ -281,6 +279,7 @@ def entry_of(row: sqlite3.Row) -> Entry:
             size=row["size"],
             content_hash=row["content_hash"],
             nonce=row["nonce"],
+            output=None if row["output"] is None else os.fsdecode(row["output"]),
         ),
         submit=row["submit"],
         created_at=datetime.fromisoformat(row["created_at"]),
@@ -295,6 +294,15 @@ def entry_of(row: sqlite3.Row) -> Entry:
         duration=row["duration"],
         path=None if row["path"] is None else os.fsdecode(row["path"]),
     )
+
+
+def _place(path: str | os.PathLike[str]) -> str | bytes:
+    name = os.fspath(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name)  # no UTF-8: SQLite holds it as bytes only
+    return name
 
 
 def _at(text: str | None) -> datetime | None:

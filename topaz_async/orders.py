@@ -59,6 +59,17 @@ class Order:
         """Whether this very order made a task, or may have."""
         return self.sent or self.task_id is not None
 
+    def deliver_to(self, folder: Path, name: str | None) -> None:
+        """Its result is to be brought to this place; an open name is made from the title."""
+        place = folder / (name or f"{self.title}-{self.factor}x.mp4")
+        self.intent = attrs.evolve(self.intent, output=os.path.abspath(place))
+
+    def name_by_content(self) -> None:
+        """Give work without a name of the caller's one that tells its content."""
+        if self.intent.reference is None:
+            reference = f"batch:{self.intent.fingerprint}"
+            self.intent = attrs.evolve(self.intent, reference=reference)
+
     def uploaded_to(self, url: str) -> None:
         """The local file lies at this URL now."""
         self.input = UpscaleInput(url, self.factor)

@@ -142,6 +142,8 @@ class Intent:
     content_hash: str | None = None
     #: The opaque word in the callback URL's query.
     nonce: str | None = None
+    #: Where the result is to be brought to, absolute; None when nobody said.
+    output: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -274,7 +276,8 @@ class Journal(Protocol):
         """List entries, oldest first, all of them or those of one `state`.
 
         `state` is a word of `SubmitState`, "pending" (made and not yet ended), "unfinished"
-        (pending or unknown) or a task's state as the service spells it ("success", "fail").
+        (pending or unknown), "undelivered" (pending or a success, with an output that was not
+        brought) or a task's state as the service spells it ("success", "fail").
         """
         ...
 
