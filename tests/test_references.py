@@ -233,6 +233,17 @@ async def test_the_journal_holds_what_became_of_a_job(
     assert [] == await journal.jobs()
 
 
+async def test_the_same_work_under_two_names_gives_two_files(
+    sandbox: Sandbox, keeper: TopazClient, clip: Path, tmp_path: Path
+) -> None:
+    """A file that lies in the folder under another name is not taken for the one asked for."""
+    for name in ("one.mp4", "two.mp4", "one.mp4"):
+        result = await keeper.upscale(clip, reference="r", output=tmp_path / name, overwrite=True)
+        assert tmp_path / name == result.path
+    assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "two.mp4").read_bytes()
+    assert 1 == len(sandbox.books.tasks)
+
+
 async def test_a_journal_that_cannot_be_written_buys_nothing(
     sandbox: Sandbox, clip: Path, tmp_path: Path
 ) -> None:

@@ -278,7 +278,7 @@ class Chapters:
             return None
         path = Path(entry.path)
         if entry.intent.fingerprint != order.intent.fingerprint or not await asyncio.to_thread(
-            lambda: path.parent == target.folder.absolute() and path.is_file()
+            lambda: target.is_at(path) and path.is_file()
         ):
             return None
         record = TaskRecord(

@@ -70,6 +70,10 @@ class Target:
                 hint="Name another file, or pass overwrite=True.",
             )
 
+    def is_at(self, path: Path) -> bool:
+        """Tell whether an absolute path is the file, or lies in the folder."""
+        return path.parent == self.folder.absolute() and self.name in (None, path.name)
+
     def place(self, suggestion: str, *, overwrite: bool) -> Path:
         """Return the path to write; in a folder, under a name like `suggestion` that is free."""
         if self.name is not None:
