@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.services import Service
 from topaz_async import PollPolicy, Quotas, RetryPolicy, TopazClient
 from topaz_async.sandbox import Sandbox
 from topaz_async.sandbox.media import make_clip
@@ -63,12 +64,34 @@ def client_of(sandbox: Sandbox, **options: object) -> TopazClient:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind() -> Iterator[None]:
-    """No test may leave a proxy or a key of this machine in play."""
+def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test may leave a proxy, a key or a journal of this machine in play."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("KIE_API_KEY", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
             patch.delenv(name, raising=False)
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))  # journals
         yield
+
+
+@pytest.fixture(scope="session")
+def everyones() -> Iterator[Service]:
+    """A sandbox in a thread of its own, made once a run."""
+    running = Service()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def service(
+    everyones: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Service]:
+    """The service that the command line talks to, in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KIE_API_KEY", everyones.sandbox.api_key)
+    monkeypatch.setenv("TOPAZ_ASYNC_BASE_URL", everyones.sandbox.base_url)
+    monkeypatch.setenv("TOPAZ_ASYNC_UPLOAD_URL", everyones.sandbox.upload_url)
+    yield everyones
+    everyones.settle()
 
 
 async def settled() -> None:

@@ -9,11 +9,11 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.test_cli import Ran, ended, read_until, started, surroundings, topaz
+from tests.services import Service
+from tests.test_cli import ended, read_until, started, surroundings, topaz, typed
 from topaz_async.sandbox import CopyEngine, Fault, Sandbox
 
 
@@ -24,20 +24,13 @@ async def slow() -> AsyncIterator[Sandbox]:
         yield running
 
 
-def address(sandbox: Sandbox, key: str | None = None) -> dict[str, str]:
+def address(sandbox: Sandbox) -> dict[str, str]:
     """Return the environment that points the program at a sandbox."""
     return {
-        "KIE_API_KEY": key or sandbox.api_key,
+        "KIE_API_KEY": sandbox.api_key,
         "TOPAZ_ASYNC_BASE_URL": sandbox.base_url,
         "TOPAZ_ASYNC_UPLOAD_URL": sandbox.upload_url,
     }
-
-
-async def upscaled(clip: Path, fault: Fault | None = None, key: str | None = None) -> Ran:
-    """Run the program against a sandbox of its own with one fault."""
-    faults = [] if fault is None else [fault]
-    async with Sandbox(engine=CopyEngine(), faults=faults) as sandbox:
-        return await topaz("upscale", clip, cwd=clip.parent, **address(sandbox, key))
 
 
 @pytest.fixture
@@ -48,12 +41,14 @@ def clip(tiny_clip: Path, tmp_path: Path) -> Path:
     return place
 
 
-async def test_a_sandbox_elsewhere_is_named_in_the_first_line(clip: Path) -> None:
+def test_a_sandbox_elsewhere_is_named_in_the_first_line(
+    clip: Path, service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Another service than kie.ai is shown, so that nobody waits for it in vain."""
-    ran = await upscaled(clip)
+    ran = typed(capsys, "upscale", clip)
     assert (ran.code, ran.err) == (0, "")
-    assert re.match(r"upscaling clip\.mp4 2x at http://127\.0\.0\.1:\d+, to clip-2x", ran.lines[0])
-    assert ran.lines[-1].endswith(" credits)")
+    assert ran.lines[0] == f"upscaling clip.mp4 2x at {service.sandbox.base_url}, to clip-2x.mp4"
+    assert re.search(r", 16 credits, [\d.]+ s\)$", ran.lines[-1])
 
 
 #: What goes wrong, the exit code, and what must be said of it.
@@ -66,7 +61,7 @@ FAILURES: list[tuple[Fault, int, list[str]]] = [
     (
         Fault("createTask", "lost_reply"),
         3,
-        ["may have been billed.", "running the command again pays twice if it exists."],
+        ["may have been billed.", "topaz-async download TASK", "--resubmit-unknown pays twice"],
     ),
     (
         Fault("createTask", "answer", code=401, msg="You do not have access permissions"),
@@ -91,20 +86,34 @@ FAILURES: list[tuple[Fault, int, list[str]]] = [
 ]
 
 
-async def test_each_way_to_fail_has_its_exit_code(clip: Path) -> None:
+@pytest.mark.parametrize(("fault", "code", "words"), FAILURES)
+def test_each_way_to_fail_has_its_exit_code(
+    fault: Fault,
+    code: int,
+    words: list[str],
+    clip: Path,
+    service: Service,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """A failure says what happened, what it cost and what to do, and leaves no file."""
-    runs = await asyncio.gather(*(upscaled(clip, fault) for fault, _, _ in FAILURES))
-    for ran, (fault, code, words) in zip(runs, FAILURES, strict=True):
-        assert (fault, ran.code) == (fault, code)
-        assert ran.err.startswith("Error: ")
-        assert [word for word in words if word not in ran.err] == []
-        assert "Traceback" not in ran.err
+    service.add(fault)
+    ran = typed(capsys, "upscale", clip)
+    assert ran.code == code
+    assert ran.err.startswith("Error: ")
+    assert [word for word in words if word not in ran.err] == []
+    assert "Traceback" not in ran.err
     assert [path.name for path in clip.parent.iterdir()] == ["clip.mp4"]
 
 
-async def test_a_wrong_key_is_never_shown(clip: Path) -> None:
+def test_a_wrong_key_is_never_shown(
+    clip: Path,
+    service: Service,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """A refused key is exit code 4, and stands in no output."""
-    ran = await upscaled(clip, key="wrong-key-of-mine")
+    monkeypatch.setenv("KIE_API_KEY", "wrong-key-of-mine")
+    ran = typed(capsys, "upscale", clip)
     assert ran.code == 4
     assert "wrong-key-of-mine" not in ran.out + ran.err
 
@@ -122,45 +131,58 @@ async def test_a_service_that_is_not_there_billed_nothing(clip: Path) -> None:
     assert "Nothing was billed." in ran.err
 
 
-async def test_the_end_of_patience_names_the_task(clip: Path, slow: Sandbox) -> None:
-    """--timeout ends with exit code 6, the task's id, and the lines that get its result."""
-    ran = await topaz("upscale", clip, "--timeout", "0.4", cwd=clip.parent, **address(slow))
-    (task_id,) = slow.books.tasks
+def test_the_end_of_patience_names_the_task(
+    clip: Path, service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--timeout ends with exit code 6, the task's id, and the command that gets its result."""
+    service.run_seconds = 60.0
+    ran = typed(capsys, "upscale", clip, "--timeout", "0.4")
+    task_id = list(service.sandbox.books.tasks)[-1]
     assert ran.code == 6
     first, *lines = ran.err.splitlines()
     assert first.startswith(f"Error: Task {task_id} did not end within 0.4 s; ")
     assert first.endswith("The task exists and may be billed. It goes on at the service.")
     assert lines == [
-        "To get its result later, in `python -m asyncio`:",
-        "    from topaz_async import TopazClient",
-        f"    async with TopazClient(base_url={slow.base_url!r}) as topaz:",
-        f"        await topaz.download(topaz.job({task_id!r}), 'clip-2x.mp4')",
+        "1 task goes on at the service and may be billed.",
+        f"  clip.mp4  task {task_id}",
+        "Bring the result with: topaz-async resume",
     ]
 
 
-async def test_an_interrupted_wait_loses_nothing(
-    clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ctrl-C ends the wait with exit code 130, and the lines it prints fetch what was paid for."""
-    async with Sandbox(engine=CopyEngine(), run_seconds=1.5) as sandbox:
+async def test_an_interrupted_wait_loses_nothing(clip: Path) -> None:
+    """Ctrl-C ends the wait with exit code 130; the command it prints fetches what was paid for."""
+    async with Sandbox(engine=CopyEngine(), run_seconds=1.0) as sandbox:
         program = await started("upscale", clip, cwd=clip.parent, **address(sandbox))
         told = await read_until(program, "generating")
         program.send_signal(signal.SIGINT)
         ran = await ended(program, told)
         (task_id,) = sandbox.books.tasks
         assert ran.code == 130
-        first, *lines = ran.err.splitlines()
-        assert first == f"Interrupted. Task {task_id} goes on at the service and may be billed."
+        assert ran.err.splitlines() == [
+            "Interrupted. 1 task goes on at the service and may be billed.",
+            f"  clip.mp4  task {task_id}",
+            "Bring the result with: topaz-async resume",
+        ]
         assert not (clip.parent / "clip-2x.mp4").exists()
 
-        monkeypatch.setenv("KIE_API_KEY", sandbox.api_key)
-        monkeypatch.chdir(clip.parent)
-        assert lines[0] == "To get its result later, in `python -m asyncio`:"
-        names: dict[str, Any] = {}
-        exec("\n".join(["async def fetch():", *lines[1:]]), names)
-        await names["fetch"]()
+        resumed = await topaz("resume", **address(sandbox))
+        assert (resumed.code, resumed.err) == (0, "")
         assert (clip.parent / "clip-2x.mp4").read_bytes() == clip.read_bytes()
         assert list(sandbox.books.tasks) == [task_id]
+
+
+async def test_without_a_journal_each_task_has_its_own_command(clip: Path, slow: Sandbox) -> None:
+    """Where nothing is written down, Ctrl-C prints the command that fetches each result."""
+    options = ("--no-journal", "--base-url", slow.base_url, "--upload-url", slow.upload_url)
+    program = await started(*("upscale", clip, *options), cwd=clip.parent, KIE_API_KEY=slow.api_key)
+    told = await read_until(program, "generating")
+    program.send_signal(signal.SIGINT)
+    ran = await ended(program, told)
+    (task_id,) = slow.books.tasks
+    assert ran.err.splitlines()[-1] == (
+        f"topaz-async download {task_id} -o clip-2x.mp4 --base-url {slow.base_url} "
+        f"--upload-url {slow.upload_url}"
+    )
 
 
 async def test_sigterm_ends_a_wait_as_ctrl_c_does(clip: Path, slow: Sandbox) -> None:
@@ -171,7 +193,7 @@ async def test_sigterm_ends_a_wait_as_ctrl_c_does(clip: Path, slow: Sandbox) -> 
     ran = await ended(program, told)
     (task_id,) = slow.books.tasks
     assert ran.code == 130
-    assert f"Task {task_id} goes on" in ran.err
+    assert f"task {task_id}" in ran.err
     assert "Traceback" not in ran.err
 
 
@@ -202,7 +224,10 @@ async def test_interrupted_before_the_submit_costs_nothing(clip: Path) -> None:
         program.send_signal(signal.SIGINT)
         ran = await ended(program, told)
         assert ran.code == 130
-        assert ran.err == "Interrupted before anything was submitted. Nothing was billed.\n"
+        assert ran.err.splitlines() == [
+            "Interrupted before anything was submitted. Nothing was billed.",
+            "Send it with: topaz-async resume",
+        ]
         assert sandbox.books.tasks == {}
 
 
@@ -214,5 +239,5 @@ async def test_interrupted_in_the_embedded_sandbox_leaves_nothing(clip: Path) ->
     ran = await ended(program, told)
     assert ran.code == 130
     assert ran.err == (
-        "Interrupted. The sandbox has ended, and its task with it. Nothing was billed.\n"
+        "Interrupted. The sandbox has ended, and its tasks with it. Nothing was billed.\n"
     )

@@ -22,16 +22,13 @@ import attrs
 
 from .chapters import Chapters
 from .errors import (
-    ClientClosedError,
     InsufficientCreditsError,
     InvalidInputError,
-    SubmitUnknownError,
     TopazError,
-    WaitTimeoutError,
 )
-from .models import Outcome, OutcomeStatus, TaskInput, TaskRecord, UpscaleFactor, UpscaleResult
+from .models import Outcome, TaskInput, TaskRecord, UpscaleFactor, UpscaleResult
 from .orders import Order, Video
-from .report import BatchReport, ReportRow
+from .report import BatchReport, ReportRow, status_of
 from .targets import Target
 from .texts import quoted
 from .urls import shown
@@ -272,7 +269,7 @@ class Batch:
             record = getattr(error, "record", None)
             return attrs.evolve(
                 outcome,
-                status=_status(error, task_id),
+                status=status_of(error, task_id),
                 task_id=task_id,
                 credits=None if record is None else record.credits_consumed,
                 error=error,
@@ -298,16 +295,6 @@ def _ok(outcome: Outcome, result: UpscaleResult) -> Outcome:
         result=result,
         credits=result.credits_consumed,
     )
-
-
-def _status(error: TopazError, task_id: str | None) -> OutcomeStatus:
-    if isinstance(error, (WaitTimeoutError, ClientClosedError)) and task_id:
-        return "pending"
-    if isinstance(error, SubmitUnknownError) or (task_id is None and error.billed == "unknown"):
-        return "unknown"
-    if isinstance(error, ClientClosedError):
-        return "not submitted"
-    return "failed" if task_id else "refused"
 
 
 def _told(video: Video) -> str:

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from .errors import BudgetError
 from .ports import Intent
 from .settings import Budget
 
-__all__ = ["Purse"]
+__all__ = ["Purse", "estimate"]
+
+
+def estimate(intent: Intent, prices: Mapping[str, Mapping[str, float]]) -> float | None:
+    """Return what a submit may cost, in credits; None when nobody can say.
+
+    Rounding is not documented; like a reseller's, the clip's seconds are rounded up.
+    """
+    price = prices.get(intent.model, {}).get(intent.factor or "")
+    if price is None:
+        return None
+    if "video" not in intent.model:
+        return price
+    return None if intent.seconds is None else price * math.ceil(intent.seconds)
 
 
 class Purse:
@@ -30,25 +43,13 @@ class Purse:
         self.credits = 0.0
         self._under_way = 0.0
 
-    def estimate(self, intent: Intent) -> float | None:
-        """Return what a submit may cost, in credits; None when nobody can say.
-
-        Rounding is not documented; like a reseller's, the clip's seconds are rounded up.
-        """
-        price = self._budget.prices.get(intent.model, {}).get(intent.factor or "")
-        if price is None:
-            return None
-        if "video" not in intent.model:
-            return price
-        return None if intent.seconds is None else price * math.ceil(intent.seconds)
-
     async def reserve(self, intent: Intent) -> float:
         """Set the cost of a submit aside and return it, in credits.
 
         Raises:
             BudgetError: A bound would be broken; nothing is set aside.
         """
-        budget, cost = self._budget, self.estimate(intent)
+        budget, cost = self._budget, estimate(intent, self._budget.prices)
         async with self._lock:
             if budget.max_tasks is not None and self.tasks >= budget.max_tasks:
                 raise self._refusal(

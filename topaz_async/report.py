@@ -10,11 +10,33 @@ from typing import Any, Self
 
 import attrs
 
-from .errors import JournalError
-from .models import Outcome
+from .errors import (
+    ClientClosedError,
+    JournalError,
+    SubmitUnknownError,
+    TopazError,
+    WaitTimeoutError,
+)
+from .models import Outcome, OutcomeStatus
 from .texts import clean
 
-__all__ = ["BatchReport", "ReportRow"]
+__all__ = ["BatchReport", "ReportRow", "status_of"]
+
+
+def status_of(error: TopazError, task_id: str | None) -> OutcomeStatus:
+    """Return what became of an item that ended with an error.
+
+    Args:
+        error: The error.
+        task_id: The item's task, if it has one.
+    """
+    if isinstance(error, (WaitTimeoutError, ClientClosedError)) and task_id:
+        return "pending"
+    if isinstance(error, SubmitUnknownError) or (task_id is None and error.billed == "unknown"):
+        return "unknown"
+    if isinstance(error, ClientClosedError):
+        return "not submitted"
+    return "failed" if task_id else "refused"
 
 
 @attrs.frozen(kw_only=True)

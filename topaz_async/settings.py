@@ -193,6 +193,10 @@ class Quotas:
             )
 
 
+#: US dollars for one credit, about.
+#: Source: docs.kie.ai/common-api/get-account-credits and the price page, read 2026-11-22.
+CREDIT_DOLLARS = 0.005
+
 #: Published prices, in credits: for each second of a video, for each image.  Estimates only;
 #: what a task really cost is in its record.  An image costs 10 to 40 by the size of its result,
 #: and the most is assumed.

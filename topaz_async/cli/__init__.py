@@ -9,7 +9,7 @@ from collections.abc import Sequence
 __all__ = ["main"]
 
 #: Distribution package to import name, of everything the extra `cli` installs.
-_CLI_PACKAGES = ("cyclopts", "rich")
+_CLI_PACKAGES = ("cyclopts", "platformdirs", "rich")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

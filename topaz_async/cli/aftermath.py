@@ -1,73 +1,173 @@
-"""What is left when a clip did not get through: what goes on, and how to get at it."""
+"""What is left when the clips of a command have ended: errors, tasks that go on, the exit code."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Sequence
+
+from rich.console import Console
+
 from ..errors import (
     ClientClosedError,
+    JournalError,
     LinkExpiredError,
     TaskFailedError,
     TaskNotFoundError,
-    TopazError,
-    WaitTimeoutError,
 )
-from .exits import StoppedError
+from ..ports import Journal
+from .exits import complain, exit_code, joint_code, words
+from .options import Where
 from .service import Service
-from .wishes import Wish
+from .ways import DOOM, Way
 
-__all__ = ["aftermath"]
+__all__ = ["Aftermath", "learn"]
+
+_log = logging.getLogger("topaz_async")
+
+#: After these a task that is paid for has no result any more.
+_GONE = (LinkExpiredError, TaskNotFoundError)
 
 #: After these there is nothing left to wait for.
 _ENDED = (TaskFailedError, TaskNotFoundError, LinkExpiredError)
 
-_SANDBOX_GONE = "The sandbox has ended, and its task with it."
+#: How many clips are named one by one.
+_NAMED = 20
 
 
-def aftermath(error: TopazError, service: Service, wish: Wish, *, stopped: bool) -> Exception:
-    """Return the error as a person at a terminal needs it.
+async def learn(way: Way, journal: Journal) -> None:
+    """Learn from the journal what became of a clip that was cut short while it was submitted."""
+    reference = way.planned.wish.reference
+    if way.status != "unknown" or reference is None:
+        return
+    with contextlib.suppress(JournalError):
+        entry = await journal.find(reference)
+        if entry is not None and entry.submit == "made":
+            way.task_id, way.status = entry.task_id, "pending"
+        elif entry is None or entry.submit == "refused":
+            way.status = "not submitted"
+
+
+class Aftermath:
+    """What the clips of one command left behind.
 
     Args:
-        error: What `TopazClient.upscale` raised.
-        service: Where the clip was sent.
-        wish: What was to be done.
-        stopped: Whether the person wanted an end.
+        ways: How each clip ended.
+        where: What was typed about the place.
+        service: Where the clips were sent.
+        is_kept: Whether the journal outlives the command.
     """
-    interrupted = stopped and isinstance(error, ClientClosedError)
-    if service.is_embedded:
-        return _in_play(error, interrupted=interrupted)
-    told: Exception = StoppedError(_interrupted(error)) if interrupted else error.about()
-    if isinstance(told, WaitTimeoutError):
-        told.hint = "It goes on at the service."
-    if error.task_id and not isinstance(error, _ENDED):
-        told.add_note(_how_to_get(error.task_id, service, wish))
-    return told
+
+    def __init__(
+        self, ways: Sequence[Way], where: Where, service: Service, *, is_kept: bool
+    ) -> None:
+        self._ways = ways
+        self._where = where
+        self._service = service
+        self._is_kept = is_kept
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left that could be sent later."""
+        return not any(
+            way.status == "not submitted"
+            or (way.status == "refused" and (isinstance(way.error, DOOM) or _may_pass(way)))
+            for way in self._ways
+        )
+
+    def tell(self, console: Console, *, stopped: bool) -> int:
+        """Print what a person has to know, and return the exit code."""
+        groups: dict[str, list[Way]] = {}
+        for way in self._ways:
+            if way.error is not None and not isinstance(way.error, ClientClosedError):
+                error = way.error
+                if self._service.is_embedded:
+                    error = error.about(billed="no")
+                groups.setdefault(words(error), []).append(way)
+        for text, ways in groups.items():
+            names = _names(ways)
+            _log.debug("This ended the way of %s.", names, exc_info=ways[0].error)
+            is_clear = len(self._ways) == 1 or names in text
+            complain(console, text if is_clear else f"{names}: {text}")
+        gone = [way for way in self._ways if isinstance(way.error, _GONE) and way.task_id]
+        if gone and self._is_kept:
+            command = self._where.command("forget", *[way.task_id or "" for way in gone], "--yes")
+            complain(console, f"To buy it anew, first: {command}", label="")
+        rest = self._rest(stopped=stopped)
+        if rest:
+            complain(console, "\n".join(rest), label="")
+        if stopped:
+            return 130
+        return joint_code(
+            None if way.error is None else exit_code(way.error)
+            for way in self._ways
+            if way.error is not None or way.status == "ok"
+        )
+
+    def _rest(self, *, stopped: bool) -> list[str]:
+        going_on = [
+            way
+            for way in self._ways
+            if way.task_id and way.status != "ok" and not isinstance(way.error, _ENDED)
+        ]
+        unknown = [
+            way
+            for way in self._ways
+            if way.status == "unknown" and isinstance(way.error, ClientClosedError)
+        ]
+        unsent = [way for way in self._ways if way.status == "not submitted"]
+        begin = "Interrupted. " if stopped else ""
+        if self._service.is_embedded:
+            gone = f"{begin}The sandbox has ended, and its tasks with it. Nothing was billed."
+            return [gone] if stopped or going_on else []
+        if stopped and not (going_on or unknown or len(unsent) < len(self._ways)):
+            begin, lines = "", ["Interrupted before anything was submitted. Nothing was billed."]
+        elif not going_on and not unknown and not unsent:
+            return ["Interrupted, when all was done."] if stopped else []
+        else:
+            lines = [begin + _counted(going_on, unknown, unsent)]
+        lines += [f"  {way.name}  task {way.task_id}" for way in going_on[:_NAMED]]
+        if len(going_on) > _NAMED:
+            lines.append(f"  and {len(going_on) - _NAMED} more")
+        lines += [f"  {way.name}  may be billed" for way in unknown[:_NAMED]]
+        return [*lines, *self._advice(going_on, unsent)]
+
+    def _advice(self, going_on: Sequence[Way], unsent: Sequence[Way]) -> list[str]:
+        if not self._is_kept:
+            return [
+                self._where.command(
+                    "download", way.task_id or "", "-o", str(way.planned.wish.output)
+                )
+                for way in going_on
+            ]
+        if not going_on and not unsent:
+            return []
+        what = "Bring the result" if len(going_on) == 1 else "Bring the results"
+        if not going_on:
+            what = "Send it" if len(unsent) == 1 else "Send them"
+        elif unsent:
+            what += " and send the rest"
+        return [f"{what} with: {self._where.command('resume')}"]
 
 
-def _in_play(error: TopazError, *, interrupted: bool) -> Exception:
-    """What happened in the sandbox cost nothing, and nothing of it goes on."""
-    if interrupted:
-        return StoppedError(f"Interrupted. {_SANDBOX_GONE} Nothing was billed.")
-    told = error.about(billed="no")
-    if isinstance(told, WaitTimeoutError):
-        told.hint = _SANDBOX_GONE
-    return told
+def _counted(going_on: Sequence[Way], unknown: Sequence[Way], unsent: Sequence[Way]) -> str:
+    parts = []
+    if going_on:
+        one = len(going_on) == 1
+        goes = "task goes" if one else "tasks go"
+        parts.append(f"{len(going_on)} {goes} on at the service and may be billed")
+    if unknown:
+        were = "clip was" if len(unknown) == 1 else "clips were"
+        parts.append(f"{len(unknown)} {were} being submitted, and nobody knows the answer")
+    if unsent:
+        parts.append(f"{len(unsent)} {'clip was' if len(unsent) == 1 else 'clips were'} not sent")
+    return "; ".join(parts) + "."
 
 
-def _interrupted(error: TopazError) -> str:
-    if error.task_id:
-        return f"Interrupted. Task {error.task_id} goes on at the service and may be billed."
-    if error.billed == "no":
-        return "Interrupted before anything was submitted. Nothing was billed."
-    return (
-        "Interrupted while the task was being submitted: it may exist and be billed. "
-        "Look into the account's task log before you submit again."
-    )
+def _may_pass(way: Way) -> bool:
+    return way.error is not None and way.error.retryable
 
 
-def _how_to_get(task_id: str, service: Service, wish: Wish) -> str:
-    where = "" if service.is_the_real_one else f"base_url={service.base_url!r}"
-    return (
-        "To get its result later, in `python -m asyncio`:\n"
-        "    from topaz_async import TopazClient\n"
-        f"    async with TopazClient({where}) as topaz:\n"
-        f"        await topaz.download(topaz.job({task_id!r}), {str(wish.output)!r})"
-    )
+def _names(ways: Sequence[Way]) -> str:
+    names = ", ".join(way.name for way in ways[:3])
+    return names if len(ways) <= 3 else f"{names} and {len(ways) - 3} more"

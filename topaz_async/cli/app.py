@@ -15,8 +15,9 @@ from rich.console import Console
 
 from ..texts import clean
 from . import pages
-from .display import make_console
-from .exits import complain, report
+from .display import collecting_losses, make_console, say_json
+from .exits import complain, error_as_json, report
+from .options import STANDARD_INPUT
 
 __all__ = ["app", "run"]
 
@@ -24,13 +25,21 @@ __all__ = ["app", "run"]
 #: The commands in the order of the first page: what is typed, the function that it calls, as
 #: "module:function" of this package, and its line.  The function's docstring is its help page.
 COMMANDS = (
-    ("upscale", "commands_upscale:upscale", "Upscale one clip."),
+    ("upscale", "commands_upscale:upscale", "Upscale clips: files, folders, web addresses."),
+    ("resume", "commands_upscale:resume", "Finish what earlier commands have left."),
+    ("jobs", "commands_tasks:jobs", "List the tasks that were bought from this machine."),
+    ("status", "commands_tasks:status", "Ask the service about tasks."),
+    ("wait", "commands_tasks:wait", "Wait until tasks have ended."),
+    ("download", "commands_tasks:download", "Download the result of a task."),
+    ("forget", "commands_tasks:forget", "Drop tasks from the journal of this machine."),
+    ("credits", "commands_service:credits", "Show the balance of the account."),
+    ("upload", "commands_service:upload", "Send a file to the service, and print its address."),
     ("demo", "commands_service:demo", "See it work on this machine: no key, no cost."),
     ("sandbox", "commands_service:sandbox", "Run the service on this machine."),
 )
 
 #: Those whose pages explain the exit codes.
-_WITH_CODES = frozenset({"upscale"})
+_WITH_CODES = frozenset({"upscale", "resume", "wait"})
 
 app = App(
     name="topaz-async",
@@ -64,6 +73,7 @@ def run(arguments: list[str]) -> int:
     """Run a command line and return its exit code; errors become words on standard error."""
     debug = os.environ.get("TOPAZ_ASYNC_DEBUG", "") not in ("", "0")
     options, rest = _before_delimiter(arguments)
+    options = [STANDARD_INPUT if option == "-" else option for option in options]
     if "--debug" in options:
         debug, options = True, [option for option in options if option != "--debug"]
     errors = make_console(stderr=True)
@@ -76,21 +86,27 @@ def run(arguments: list[str]) -> int:
     else:  # what a second Ctrl-C tears apart is of interest to nobody at a terminal
         logging.getLogger("asyncio").addHandler(logging.NullHandler())
     try:
-        app(
-            [*options, *rest],
-            console=make_console(),
-            exit_on_error=False,
-            print_error=False,
-            help_on_error=False,
-        )
+        with collecting_losses() as losses:
+            code = app(
+                [*options, *rest],
+                console=make_console(),
+                exit_on_error=False,
+                print_error=False,
+                help_on_error=False,
+            )
+        if losses:
+            complain(errors, f"Not all could be printed: {losses[0].strerror}.")
+            return code or 1
+        return code or 0
     except CycloptsError as error:
         return _misused(error, errors, options)
     except (Exception, KeyboardInterrupt) as error:
+        if "--json" in options:
+            say_json(make_console(), {"event": "error", **error_as_json(error)})
         return report(error, errors, debug=debug)
     finally:
         log.removeHandler(notes)
         log.setLevel(level)
-    return 0
 
 
 def _before_delimiter(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -110,6 +126,10 @@ def _misused(error: CycloptsError, console: Console, options: list[str]) -> int:
     return 2
 
 
+#: Warnings about tasks that a command lists itself when it ends.
+_TOLD_ELSEWHERE = frozenset({"Task %s was made after its caller had left%s."})
+
+
 class _Notes(logging.Handler):
     """Shows the library's warnings as single lines, above whatever is being drawn."""
 
@@ -118,6 +138,8 @@ class _Notes(logging.Handler):
         self._debug = debug
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.msg in _TOLD_ELSEWHERE and not self._debug:
+            return
         # Not through a console: what is being drawn takes in sys.stderr, and rich goes around it.
         print(f"Note: {clean(record.getMessage(), 2000)}", file=sys.stderr)
         if self._debug and record.exc_info:

@@ -1,4 +1,4 @@
-"""What may be typed to try the service out: demo and sandbox."""
+"""What may be typed about the service: its account and files, and how to try it out."""
 
 from __future__ import annotations
 
@@ -8,12 +8,59 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from .display import make_console
-from .options import amount, port
+from .options import ADVANCED, HERE, PLAINLY, Telling, Where, amount, port
 from .running import run_story
 
-__all__ = ["demo", "sandbox"]
+__all__ = ["credits", "demo", "sandbox", "upload"]
 
 _SECONDS = Parameter(metavar="SECONDS", validator=amount)
+
+
+def credits(  # noqa: A001  # the service's word
+    *, telling: Telling = PLAINLY, where: Where = HERE
+) -> None:
+    """Show the balance of the account.
+
+      topaz-async credits
+      topaz-async credits --json
+
+    A second of video costs about 8 credits at 1x and 2x, and 14 at 4x.
+    """
+    from .account import credits as story
+    from .service import named
+
+    service = named(where.base_url, where.upload_url)
+    run_story(lambda stop: story(service, telling, stop))
+
+
+def upload(
+    file: str,
+    /,
+    *,
+    max_mb: Annotated[
+        float | None, Parameter(group=ADVANCED, metavar="MB", validator=amount)
+    ] = None,
+    telling: Telling = PLAINLY,
+    where: Where = HERE,
+) -> None:
+    """Send a file to the service's upload host, and print its address.
+
+      topaz-async upload clip.mp4
+
+    Uploads are free, and are kept for about 24 hours. The address is good for
+    "topaz-async upscale"; whoever has it can see the file.
+
+    Args:
+        file: A video or an image.
+        max_mb: Largest file that is sent, in MB of 1048576 bytes; 10 by default.
+    """
+    from ..settings import Quotas
+    from .account import upload as story
+    from .service import named
+
+    service = named(where.base_url, where.upload_url)
+    quotas = Quotas() if max_mb is None else Quotas(max_upload_bytes=int(max_mb * 1024 * 1024))
+    run_story(lambda stop: story(file, service, telling, stop, quotas=quotas))
 
 
 def demo(

@@ -11,11 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..errors import ClientClosedError
 from ..texts import clean
 from .display import duration, is_live, say, show, size
-from .exits import UsageError
-from .service import MISSING_SANDBOX, embedded
-from .upscaling import bring_through
+from .exits import StoppedError, UsageError
+from .picture import watched
+from .service import MISSING_SANDBOX, Service, embedded
+from .upscaling import closed_on
 from .wishes import Wish
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ async def demo(folder: Path, console: Console, stop: asyncio.Event) -> None:
     wish = Wish(clip=str(clip), factor="4", output=output, overwrite=True)
     # Long enough for the eye to follow each stage.
     async with embedded(queue_seconds=0.4, run_seconds=0.6) as service:
-        _, seconds = await bring_through(service, wish, console, stop)
+        seconds = await _bring_through(service, wish, console, stop)
     before = await asyncio.to_thread(probe, clip)
     after = await asyncio.to_thread(probe, output)
     say(console)
@@ -62,6 +64,34 @@ async def demo(folder: Path, console: Console, stop: asyncio.Event) -> None:
         f"in {duration(seconds)}: ",
         (clean(output, 4096), "bold"),
     )
+
+
+async def _bring_through(
+    service: Service, wish: Wish, console: Console, stop: asyncio.Event
+) -> float:
+    """Bring one clip through, watched, and return the seconds it took."""
+    heading = Text.assemble(
+        "upscaling ",
+        (wish.name, "bold"),
+        f" {wish.factor}x in the sandbox, to ",
+        (clean(wish.output, 4096), "bold"),
+    )
+    topaz = service.client()
+    try:
+        with watched(console, heading, is_local=True) as stages:
+            async with topaz, closed_on(stop, topaz, stages.stopping):
+                await topaz.upscale(
+                    wish.clip,
+                    factor=wish.factor,
+                    output=wish.output,
+                    on_submit=stages.submitted,
+                    on_update=stages.update,
+                    on_progress=stages.progress,
+                    overwrite=wish.overwrite,
+                )
+            return stages.seconds
+    except ClientClosedError:
+        raise StoppedError("Interrupted. The sandbox has ended. Nothing was billed.") from None
 
 
 def _side_by_side(console: Console, *files: tuple[Path, MediaInfo]) -> Table:

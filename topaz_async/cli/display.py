@@ -1,29 +1,42 @@
-"""What the terminal shows while a clip is on its way, and the lines around it."""
+"""The words and streams of the terminal: consoles that outlive their readers, lines, figures."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import IO, Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.filesize import decimal
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
-from .stages import Stage, Stages
+__all__ = [
+    "collecting_losses",
+    "duration",
+    "is_live",
+    "make_console",
+    "say",
+    "say_json",
+    "show",
+    "size",
+]
 
-__all__ = ["duration", "is_live", "make_console", "say", "show", "size", "watched"]
+#: Where consoles put the errors of streams that cannot be written.
+_losses: ContextVar[list[OSError]] = ContextVar("losses")
 
-#: Widths in characters: of a bar, and of a bar with its figures.
-_BAR, _MIDDLE = 20, 54
 
-#: What is said of a stage that has said nothing itself yet.
-_MEANWHILE = {"upload": "looking at the file", "submit": "making the task"}
+@contextmanager
+def collecting_losses() -> Iterator[list[OSError]]:
+    """Collect why consoles made in this block could not write, but for readers that have left."""
+    token = _losses.set([])
+    try:
+        yield _losses.get()
+    finally:
+        _losses.reset(token)
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -35,17 +48,60 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 class _Console(Console):
-    """A console that outlives whoever reads it: a paid task does not end with `| head`."""
+    """A console that outlives its stream: a paid task does not end with `| head`."""
 
-    def on_broken_pipe(self) -> None:
+    def __init__(self, **options: Any) -> None:
+        self._losses = _losses.get([])
+        super().__init__(**options)
+
+    @property
+    def file(self) -> IO[str]:
+        """The stream, which is switched off when it cannot be written."""
+        return _Lenient(super().file, self._lose)  # type: ignore[return-value]
+
+    @file.setter
+    def file(self, new_file: IO[str]) -> None:
+        self._file = new_file
+
+    def _lose(self, stream: IO[str], error: OSError) -> None:
+        if not isinstance(error, BrokenPipeError):
+            self._losses.append(error)
         self.quiet = True
         # What is still buffered must not be written at the end either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class _Lenient:
+    """A stream whose failures are told to somebody instead of being raised."""
+
+    def __init__(self, stream: IO[str], lose: Callable[[IO[str], OSError], None]) -> None:
+        self._stream, self._lose = stream, lose
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._lose(self._stream, error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._lose(self._stream, error)
+
+
+#: Columns that no row fills.
+_ENDLESS = 10_000
 
 
 def is_live(console: Console) -> bool:
     """Whether lines may be drawn again: FORCE_COLOR makes no terminal out of a file."""
-    return console.is_interactive and sys.stdout is not None and sys.stdout.isatty()
+    stream = sys.stderr if console.stderr else sys.stdout
+    return console.is_interactive and stream is not None and stream.isatty()
 
 
 def size(count: int) -> str:
@@ -66,122 +122,25 @@ def say(console: Console, *parts: str | tuple[str, str]) -> None:
     console.print(Text.assemble(*parts), soft_wrap=True)
 
 
-def show(console: Console, table: RenderableType) -> None:
-    """Print a table; a file does not get the blanks that fill its lines."""
+def say_json(console: Console, event: Mapping[str, Any]) -> None:
+    """Print one JSON object on a line of its own; ASCII, whatever names hold."""
+    say(console, json.dumps(event))
+
+
+def show(console: Console, table: RenderableType, *, is_data: bool = False) -> None:
+    """Print a table; a file does not get the blanks that fill its lines.
+
+    Args:
+        console: Where to.
+        table: The table.
+        is_data: Whether a file gets each row on one line, however long.
+    """
     if console.is_terminal:
         console.print(table)
         return
+    if is_data:
+        console.width = _ENDLESS
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
         say(console, line.rstrip())
-
-
-@contextmanager
-def watched(console: Console, heading: Text, *, is_local: bool) -> Iterator[Stages]:
-    """Show the stages of one clip until the block is left, if anything happens in it."""
-    if not is_live(console):
-        stages = Stages(is_local=is_local, on_change=_Lines(console, heading).changed)
-        with _left(stages):
-            yield stages
-        return
-    stages = Stages(is_local=is_local)
-    picture = _Picture(stages, console, heading)
-    with Live(get_renderable=picture.draw, console=console, refresh_per_second=12) as live:
-        try:
-            with _left(stages):
-                yield stages
-        finally:
-            live.transient = not stages.have_begun
-
-
-@contextmanager
-def _left(stages: Stages) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        stages.leave("broken off")
-        raise
-    stages.leave("done")
-
-
-class _Picture:
-    """The stages as they are drawn on a terminal, one row each."""
-
-    def __init__(self, stages: Stages, console: Console, heading: Text) -> None:
-        self._stages, self._console, self._heading = stages, console, heading
-        fancy = console.encoding.lower().startswith("utf")
-        self._done, self._broken = ("✓", "✗") if fancy else ("+", "x")
-        self._spinner = Spinner("dots" if fancy else "line", style="cyan")
-
-    def draw(self) -> RenderableType:
-        console = self._console
-        grid = Table.grid(padding=(0, 1))
-        grid.add_column(width=2, justify="right")
-        grid.add_column(width=9)
-        # Wide enough for the bar, so that the seconds stay where they are; an id is never cut.
-        grid.add_column(min_width=min(_MIDDLE, console.width - 24), overflow="fold")
-        grid.add_column(justify="right", no_wrap=True)
-        now = self._stages.now()
-        for stage in tuple(self._stages.all):
-            grid.add_row(
-                self._mark(stage),
-                Text(stage.name, "bold" if stage.ended is None else ""),
-                self._middle(stage),
-                Text(duration(stage.seconds(now)), "dim"),
-            )
-        rows: list[RenderableType] = [self._heading, grid]
-        if self._stages.is_stopping and self._stages.all[-1].ended is None:
-            rows.append(Text("   stopping; Ctrl-C again leaves at once", "dim"))
-        return Group(*rows)
-
-    def _mark(self, stage: Stage) -> RenderableType:
-        if stage.ended is None:
-            return self._spinner
-        if stage.outcome == "done":
-            return Text(self._done, "green")
-        return Text(self._broken, "red")
-
-    @staticmethod
-    def _middle(stage: Stage) -> RenderableType:
-        if stage.ended is not None or not stage.total or stage.done is None:
-            return Text(_said(stage))
-        row = Table.grid(padding=(0, 1))
-        row.add_row(
-            ProgressBar(total=stage.total, completed=stage.done, width=_BAR),
-            Text(f"{size(stage.done)} of {size(stage.total)}, {size(round(stage.rate))}/s"),
-        )
-        return row
-
-
-class _Lines:
-    """The stages as lines of text, for files, pipes and terminals that cannot be drawn on."""
-
-    def __init__(self, console: Console, heading: Text) -> None:
-        self._console, self._heading = console, heading
-        self._last = ""
-
-    def changed(self, stage: Stage) -> None:
-        if stage.ended is None:
-            if stage.name != "wait" or not stage.text:
-                return
-            line = stage.text
-        else:
-            taken = duration(stage.ended - stage.began)
-            broken = "broken off after " if stage.outcome == "broken off" else ""
-            line = f"{_said(stage)} ({broken}{taken})"
-        line = f"{stage.name:<9} {line.strip()}"
-        if line == self._last:
-            return
-        if not self._last:
-            self._console.print(self._heading, soft_wrap=True)
-        self._last = line
-        say(self._console, line)
-
-
-def _said(stage: Stage) -> str:
-    if stage.text:
-        return stage.text
-    if stage.done is not None:
-        return size(stage.done)
-    return _MEANWHILE.get(stage.name, "") if stage.ended is None else ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import traceback
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 from rich.console import Console
 from rich.text import Text
@@ -11,6 +13,7 @@ from rich.text import Text
 from ..errors import (
     AuthenticationError,
     BudgetError,
+    ClientClosedError,
     ConfigurationError,
     InsufficientCreditsError,
     InvalidInputError,
@@ -21,18 +24,28 @@ from ..errors import (
 )
 from ..texts import clean
 
-__all__ = ["EXIT_CODES", "StoppedError", "UsageError", "complain", "exit_code", "report", "words"]
+__all__ = [
+    "EXIT_CODES",
+    "StoppedError",
+    "UsageError",
+    "complain",
+    "error_as_json",
+    "exit_code",
+    "joint_code",
+    "report",
+    "words",
+]
 
 #: What each exit code of the program means.
 EXIT_CODES: Final = {
-    0: "done",
-    1: "failed",
+    0: "all done",
+    1: "some or all failed",
     2: "wrong usage, input or configuration; nothing was billed",
     3: "unknown outcome: a task may exist and be billed",
     4: "the service refused the key",
-    5: "not enough credits",
-    6: "the time was over; the task goes on at the service",
-    130: "interrupted (Ctrl-C); a task that was submitted goes on",
+    5: "not enough credits, or more than --max-credits",
+    6: "the time was over; tasks go on at the service",
+    130: "interrupted (Ctrl-C), or declined; tasks that were submitted go on",
 }
 
 #: The first class that fits decides; everything else is 1.
@@ -45,20 +58,37 @@ _BY_CLASS: Final[tuple[tuple[type[TopazError], int], ...]] = (
     (KeyQuotaError, 5),
     (BudgetError, 5),
     (WaitTimeoutError, 6),
+    (ClientClosedError, 130),  # only Ctrl-C and SIGTERM close a client before its time
 )
 
 #: The library's advice is for programs; at a terminal the same thing has another name.
-_IN_TERMINAL_WORDS: Final = {
-    "Quotas.max_upload_bytes is": "--max-mb in bytes is",
-    "pass overwrite=True": "add --overwrite",
-    "The limit is Quotas(max_upload_bytes=...)": "Raise the limit with --max-mb",
-    "base_url was set and upload_url was not": "--base-url was given and --upload-url was not",
-    "base_url": "--base-url",
-    "upload_url": "--upload-url",
-    "resubmit_unknown=True is your consent to pay twice if it exists.": (
-        "running the command again pays twice if it exists."
-    ),
-}
+_IN_TERMINAL_WORDS: Final = tuple(
+    (re.compile(ours), theirs)
+    for ours, theirs in (
+        (r"Quotas\.max_upload_bytes is", "--max-mb in bytes is"),
+        (r"pass overwrite=True", "add --overwrite"),
+        (r"The limit is Quotas\(max_upload_bytes=\.\.\.\)", "Raise the limit with --max-mb"),
+        (
+            r"base_url was set and upload_url was not",
+            "--base-url was given and --upload-url was not",
+        ),
+        (r"base_url", "--base-url"),
+        (r"upload_url", "--upload-url"),
+        (
+            r"with a journal, client\.bind\(.*?\) binds what you find; "
+            r"resubmit_unknown=True is your consent to pay twice if it exists\.",
+            "`topaz-async download TASK` brings what you find there; upscale with "
+            "--resubmit-unknown pays twice if it exists.",
+        ),
+        (r"[^.]*wait_for_result\([^)]*\)[^.]*\.", " It goes on at the service."),
+        (r" Its reference needs resubmit_failed=True for that\.", ""),
+        (r"journal\.forget\(reference\) frees it", "`topaz-async forget REFERENCE` frees it"),
+        (r"fetch_task may give a fresh link", "`topaz-async download TASK` may find a fresh one"),
+        (r"; fetch_task may give more later", ""),
+        (r"Raise the Budget, or wait until it is wanted", "Raise --max-credits"),
+        (r"max_credits", "--max-credits"),
+    )
+)
 
 
 class UsageError(Exception):
@@ -78,25 +108,55 @@ def exit_code(error: BaseException) -> int:
     return next((code for kind, code in _BY_CLASS if isinstance(error, kind)), 1)
 
 
+def joint_code(codes: Iterable[int | None]) -> int:
+    """Return the exit code of a command from those of its clips; None is a clip that is done.
+
+    What may have been paid unknown to anybody comes first; a code that only some share counts
+    as long as no clip has another, but for 2, which promises that nothing at all was billed.
+    """
+    found = list(codes)
+    bad = {code for code in found if code is not None}
+    if not bad:
+        return 0
+    if 3 in bad:
+        return 3
+    if len(bad) > 1 or (bad == {2} and None in found):
+        return 1
+    return bad.pop()
+
+
 def words(error: BaseException) -> str:
     """Return what happened, what it cost and what to do next, as one short block."""
-    if isinstance(error, TopazError):
+    if isinstance(error, (ClientClosedError, KeyboardInterrupt)):
+        text = "Interrupted. What was submitted goes on; `topaz-async jobs` lists it."
+    elif isinstance(error, TopazError):
         text = str(error)
-        for ours, theirs in _IN_TERMINAL_WORDS.items():
-            text = text.replace(ours, theirs)
+        for ours, theirs in _IN_TERMINAL_WORDS:
+            text = ours.sub(theirs, text)
     elif isinstance(error, (UsageError, StoppedError)):
         text = str(error)
     elif isinstance(error, OSError):
         place = f"{clean(error.filename, 300)}: " if error.filename else ""
         text = f"{place}{error.strerror or type(error).__name__}."
-    elif isinstance(error, KeyboardInterrupt):
-        text = "Interrupted."
     else:
         text = (
             f"Unforeseen {type(error).__name__}: {clean(error) or 'no reason given'}. "
             "This is a bug; --debug shows where it happened."
         )
     return "\n".join([text, *getattr(error, "__notes__", ())])
+
+
+def error_as_json(error: BaseException) -> dict[str, Any]:
+    """Return an error as `--json` tells it."""
+    return {
+        "type": type(error).__name__,
+        "message": getattr(error, "message", str(error)),
+        "code": getattr(error, "code", None),
+        "task_id": getattr(error, "task_id", None),
+        "billed": getattr(error, "billed", "no"),
+        "retryable": getattr(error, "retryable", False),
+        "hint": getattr(error, "hint", None),
+    }
 
 
 def report(error: BaseException, console: Console, *, debug: bool) -> int:
@@ -109,9 +169,9 @@ def report(error: BaseException, console: Console, *, debug: bool) -> int:
     """
     if debug:
         console.print(Text("".join(traceback.format_exception(error))), soft_wrap=True)
-    wanted = isinstance(error, (StoppedError, KeyboardInterrupt))
-    complain(console, words(error), label="" if wanted else "Error: ")
-    return exit_code(error)
+    code = exit_code(error)
+    complain(console, words(error), label="" if code == 130 else "Error: ")
+    return code
 
 
 def complain(console: Console, text: str, *, label: str = "Error: ") -> None:

@@ -30,12 +30,16 @@ Upscale video with Topaz on kie.ai, from the terminal.
 
   topaz-async demo                          see it work: no key, no cost
   topaz-async upscale clip.mp4 -x 4         make clip-4x.mp4 in this folder
+  topaz-async upscale *.mp4 -x 4 -o out/    many clips, into a folder
+  topaz-async upscale clips/ --dry-run      what it would cost
+  topaz-async resume                        finish what was broken off
   topaz-async upscale clip.mp4 --sandbox    rehearse on this machine
-  topaz-async sandbox                       run a service to try programs on
 
 An upscale costs credits of your kie.ai account, whose key is read from the
-environment variable KIE_API_KEY. The demo and everything with "sandbox" in it
-run on this machine alone. "topaz-async COMMAND --help" tells more.
+environment variable KIE_API_KEY; at a terminal you are asked first. What was
+bought is written down, and never bought twice. The demo and everything with
+"sandbox" in it run on this machine alone.
+"topaz-async COMMAND --help" tells more.
 """
 
 

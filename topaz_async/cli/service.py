@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import attrs
 
 from ..client import BASE_URL, TopazClient
-from ..settings import PollPolicy, Quotas
+from ..ports import Journal
+from ..settings import Budget, PollPolicy, Quotas
 from ..texts import clean
 from ..urls import is_loopback
 from .exits import UsageError
@@ -19,7 +20,7 @@ from .exits import UsageError
 if TYPE_CHECKING:
     from ..sandbox import Sandbox
 
-__all__ = ["MISSING_SANDBOX", "Service", "embedded", "named", "open_sandbox"]
+__all__ = ["MISSING_SANDBOX", "Service", "embedded", "named", "named_url", "open_sandbox"]
 
 MISSING_SANDBOX = (
     "The sandbox needs PyAV, which is not installed: pip install 'topaz_async[cli,sandbox]'"
@@ -49,16 +50,28 @@ class Service:
         """Whether this is kie.ai itself."""
         return self.base_url == BASE_URL
 
-    def client(self, *, max_upload_bytes: int | None = None) -> TopazClient:
+    @property
+    def name(self) -> str:
+        """What it is called: its address, unless it is the real one."""
+        return "kie.ai" if self.is_the_real_one else self.base_url
+
+    def client(
+        self,
+        *,
+        journal: Journal | None = None,
+        budget: Budget | None = None,
+        quotas: Quotas | None = None,
+    ) -> TopazClient:
         """Return a new client of this service."""
         nearby = is_loopback(urlsplit(self.base_url).hostname)
-        quotas = Quotas() if max_upload_bytes is None else Quotas(max_upload_bytes=max_upload_bytes)
         return TopazClient(
             self.api_key,
             base_url=self.base_url,
             upload_url=self.upload_url,
             polling=_NEARBY if nearby else None,
             quotas=quotas,
+            journal=journal,
+            budget=budget,
         )
 
 
@@ -73,9 +86,14 @@ def named(base_url: str | None, upload_url: str | None) -> Service:
         raise UsageError(_NO_KEY)
     return Service(
         api_key=key,
-        base_url=base_url or os.environ.get("TOPAZ_ASYNC_BASE_URL") or BASE_URL,
+        base_url=named_url(base_url),
         upload_url=upload_url or os.environ.get("TOPAZ_ASYNC_UPLOAD_URL") or None,
     )
+
+
+def named_url(base_url: str | None) -> str:
+    """Return the address of the service that option and environment name."""
+    return base_url or os.environ.get("TOPAZ_ASYNC_BASE_URL") or BASE_URL
 
 
 @asynccontextmanager

@@ -1,115 +1,171 @@
-"""Bring one clip through a service, watched, and stoppable without losing what was paid for."""
+"""Bring many clips through a service, watched, and stoppable without losing what was paid for."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
-from rich.console import Console
-from rich.text import Text
+import attrs
 
 from ..client import TopazClient
 from ..errors import TopazError
+from ..job import Job
 from ..models import UpscaleResult
-from ..texts import clean
-from .aftermath import aftermath
-from .display import duration, say, size, watched
-from .exits import UsageError
-from .service import Service, embedded, named
+from ..report import status_of
+from .planning import Planned
 from .stages import Stages
-from .wishes import Wish
+from .ways import DOOM, Watcher, Way
 
-__all__ = ["bring_through", "upscale"]
+__all__ = ["carry_out", "closed_on"]
+
+_log = logging.getLogger("topaz_async")
 
 
-async def upscale(
-    wish: Wish,
-    console: Console,
+async def carry_out(
+    plan: Sequence[Planned],
+    topaz: TopazClient,
     stop: asyncio.Event,
+    watcher: Watcher,
     *,
-    sandbox: bool,
-    base_url: str | None = None,
-    upload_url: str | None = None,
-) -> None:
-    """Upscale a clip and say where it is.
+    concurrency: int,
+) -> list[Way]:
+    """Do what was planned, and return how each clip ended.
+
+    Nothing more is begun once `stop` is set, the key is refused or the credits are used up.
+    What `stop` has cut short ends as "pending", "not submitted" or "unknown" and is not told of:
+    an answer may still come until the client is closed.
 
     Args:
-        wish: What is to be done.
-        console: Where everything is shown.
-        stop: Ends the wait early.
-        sandbox: Do it in a sandbox of its own.
-        base_url: Another service than kie.ai, or None.
-        upload_url: Where its uploads go, or None.
-
-    Raises:
-        TopazError: As the library does.
-        UsageError: The options do not fit together, or there is no key.
-        StoppedError: `stop` was set.
+        plan: What is to be done.
+        topaz: The client, which is closed when `stop` is set.
+        stop: Ends everything early.
+        watcher: Is told of each clip.
+        concurrency: Clips under way at once.
     """
-    if not sandbox:
-        service = named(base_url, upload_url)
-        result, seconds = await bring_through(service, wish, console, stop)
-    else:
-        if base_url or upload_url:
-            raise UsageError("--sandbox has its own addresses; leave out --base-url and the like.")
-        if not wish.is_local:
-            raise UsageError("The sandbox never leaves this machine: give it a local file.")
-        async with embedded(queue_seconds=0.3, run_seconds=0.5) as service:
-            result, seconds = await bring_through(service, wish, console, stop)
-    assert result.path is not None
-    facts = [size(result.path.stat().st_size)]
-    if result.credits_consumed is not None:
-        play = " of play money" if service.is_embedded else ""
-        facts.append(f"{result.credits_consumed:g} credits{play}")
-    say(
-        console,
-        f"upscaled {wish.name} {wish.factor}x in {duration(seconds)}: ",
-        (clean(result.path, 4096), "bold"),
-        f" ({', '.join(facts)})",
+    ways = [Way(planned=planned, index=index) for index, planned in enumerate(plan)]
+    halt = asyncio.Event()
+    todo = iter(ways)
+    async with (
+        closed_on(stop, topaz, watcher.stopping),
+        asyncio.TaskGroup() as group,
+    ):
+        for _ in range(min(concurrency, len(ways))):
+            group.create_task(_work(todo, topaz, (stop, halt), watcher))
+    return ways
+
+
+async def _work(
+    todo: Iterator[Way],
+    topaz: TopazClient,
+    ends: tuple[asyncio.Event, asyncio.Event],
+    watcher: Watcher,
+) -> None:
+    """Take one clip after the other; the workers share the iterator."""
+    stop, halt = ends
+    for way in todo:
+        if way.planned.action == "refuse":
+            way.error = way.planned.error
+            way.status = "refused" if way.error is None else status_of(way.error, None)
+        elif way.planned.action == "done":
+            way.task_id, way.status = way.planned.task_id, "ok"
+            way.path = way.planned.wish.output
+        elif stop.is_set() or halt.is_set():
+            way.task_id = way.planned.task_id
+            way.status = "pending" if way.task_id else "not submitted"
+        else:
+            await _follow(way, topaz, watcher)
+            if isinstance(way.error, DOOM):
+                halt.set()
+        if not stop.is_set() or way.status in ("ok", "failed", "refused"):
+            way.is_told = True
+            watcher.ended(way)
+
+
+async def _follow(way: Way, topaz: TopazClient, watcher: Watcher) -> None:
+    planned = way.planned
+    stages = way.stages = Stages(
+        is_local=planned.wish.is_local and planned.action == "send",
+        on_change=lambda stage: watcher.changed(way, stage),
+    )
+    watcher.begun(way)
+    try:
+        if planned.task_id is not None:
+            result = await _fetched(way, topaz, stages)
+        else:
+            result = await _upscaled(way, topaz, stages, watcher)
+    except TopazError as error:
+        _failed(way, stages, error)
+        return
+    except Exception as error:  # a defect of ours: the other clips go on
+        _log.exception("The way of %s ended in an unforeseen way.", way.name)
+        reason = f"Unforeseen {type(error).__name__}. This is a bug; --debug shows where it is."
+        _failed(way, stages, TopazError(reason, task_id=way.task_id, billed="unknown"))
+        return
+    stages.leave("done")
+    way.task_id, way.path, way.status = result.task_id, result.path, "ok"
+    way.credits = result.credits_consumed
+
+
+def _failed(way: Way, stages: Stages, error: TopazError) -> None:
+    stages.leave("broken off")
+    way.task_id = way.task_id or error.task_id
+    way.status, way.error = status_of(error, way.task_id), error
+    record = getattr(error, "record", None)
+    way.credits = None if record is None else record.credits_consumed
+
+
+async def _upscaled(
+    way: Way, topaz: TopazClient, stages: Stages, watcher: Watcher
+) -> UpscaleResult:
+    wish = way.planned.wish
+
+    def submitted(job: Job) -> None:
+        way.task_id = job.task_id
+        stages.submitted(job)
+        watcher.submitted(way)
+
+    return await topaz.upscale(
+        wish.clip,
+        factor=wish.factor,
+        output=wish.output,
+        timeout=wish.timeout,
+        callback_url=wish.callback_url,
+        reference=wish.reference,
+        resubmit_unknown=wish.resubmit_unknown,
+        # Whoever types the command again wants what failed tried again.
+        resubmit_failed=True,
+        on_submit=submitted,
+        on_update=stages.update,
+        on_progress=stages.progress,
+        overwrite=wish.overwrite,
     )
 
 
-async def bring_through(
-    service: Service, wish: Wish, console: Console, stop: asyncio.Event
-) -> tuple[UpscaleResult, float]:
-    """Upload, submit, wait and download one clip, and show it.
-
-    Returns:
-        The result, whose `path` is the file, and the seconds it took.
-
-    Raises:
-        TopazError: As the library does.
-        StoppedError: `stop` was set; says what goes on and how to get at it.
-    """
-    topaz = service.client(max_upload_bytes=wish.max_upload_bytes)
-    try:
-        with watched(console, _heading(service, wish), is_local=wish.is_local) as stages:
-            async with topaz, _closed_on(stop, topaz, stages):
-                result = await topaz.upscale(
-                    wish.clip,
-                    factor=wish.factor,
-                    output=wish.output,
-                    timeout=wish.timeout,
-                    on_submit=stages.submitted,
-                    on_update=stages.update,
-                    on_progress=stages.progress,
-                    overwrite=wish.overwrite,
-                )
-            return result, stages.seconds
-    except TopazError as error:
-        raise aftermath(error, service, wish, stopped=stop.is_set()) from error
+async def _fetched(way: Way, topaz: TopazClient, stages: Stages) -> UpscaleResult:
+    """Bring the result of a task that is paid for; its clip may be gone."""
+    wish, task_id = way.planned.wish, way.planned.task_id
+    assert task_id is not None
+    way.task_id = task_id
+    job = Job(task_id, wish.reference)
+    stages.submitted(job)
+    result = await topaz.wait_for_result(job, timeout=wish.timeout, on_update=stages.update)
+    path = await topaz.download(
+        result, wish.output, on_progress=stages.progress, overwrite=wish.overwrite
+    )
+    return attrs.evolve(result, path=path)
 
 
 @asynccontextmanager
-async def _closed_on(
-    stop: asyncio.Event, topaz: TopazClient, stages: Stages
+async def closed_on(
+    stop: asyncio.Event, topaz: TopazClient, on_stop: Callable[[], object] = lambda: None
 ) -> AsyncIterator[None]:
-    """Close the client when `stop` is set: unlike a cancellation, its error names the task."""
+    """Close the client when `stop` is set: unlike a cancellation, its errors name the tasks."""
 
     async def close() -> None:
         await stop.wait()
-        stages.stopping()
+        on_stop()
         await topaz.aclose()
 
     closing = asyncio.create_task(close())
@@ -118,15 +174,3 @@ async def _closed_on(
     finally:
         closing.cancel()
         await asyncio.wait([closing])
-
-
-def _heading(service: Service, wish: Wish) -> Text:
-    where = "" if service.is_the_real_one else f" at {service.base_url}"
-    if service.is_embedded:
-        where = " in the sandbox"
-    return Text.assemble(
-        "upscaling ",
-        (wish.name, "bold"),
-        f" {wish.factor}x{where}, to ",
-        (clean(wish.output, 4096), "bold"),
-    )

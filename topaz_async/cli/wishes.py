@@ -1,8 +1,12 @@
-"""What is to be done with one clip, as it was typed."""
+"""What is to be done with a clip, and how its result is called."""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import attrs
@@ -10,8 +14,13 @@ import attrs
 from ..orders import is_url
 from ..texts import clean
 from ..transfers import safe_name
+from ..urls import without_query
+from .exits import UsageError
 
-__all__ = ["Wish", "output_file"]
+__all__ = ["Wish", "output_file", "wishes_of"]
+
+#: Endings by which a name is told from a folder that is not there yet.
+_ENDINGS = frozenset({".mp4", ".mov", ".mkv", ".m4v"})
 
 
 @attrs.frozen(kw_only=True)
@@ -27,8 +36,11 @@ class Wish:
     #: Seconds; see `TopazClient.upscale`.
     timeout: float = 900.0
     overwrite: bool = False
-    #: Largest file to send, in bytes; None for the library's own limit.
-    max_upload_bytes: int | None = None
+    #: The person's own name for the work, or the name of its content; None for none.
+    reference: str | None = None
+    callback_url: str | None = None
+    #: Consent to pay twice for what may have been bought.
+    resubmit_unknown: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -39,6 +51,50 @@ class Wish:
     def name(self) -> str:
         """The clip's name as it may be shown: queries of URLs can hold secrets."""
         return clean(Path(self.clip).name if self.is_local else self.clip.split("?", 1)[0], 200)
+
+
+def wishes_of(
+    clips: Sequence[str],
+    *,
+    is_many: bool,
+    factor: str,
+    output: str | None,
+    reference: str | None = None,
+    **common: Any,
+) -> list[Wish]:
+    """Return what is to be done with each clip; no two results have the same name.
+
+    Args:
+        clips: Paths and URLs.
+        is_many: Whether the results need a folder, also if there is but one clip.
+        factor: What the clips are enlarged by.
+        output: A file, a folder, or None for the current folder.
+        reference: The person's own name for the work; of many clips each has its path added.
+        common: The other fields of all wishes.
+
+    Raises:
+        UsageError: `output` is a file, and there are several clips.
+    """
+    if is_many and output is not None:
+        place = Path(output)
+        if place.is_file() or (place.suffix.lower() in _ENDINGS and not place.is_dir()):
+            raise UsageError(
+                f"Several clips do not fit into the one file {clean(output, 200)}: "
+                "name a folder, as in -o out/."
+            )
+        output = os.path.join(output, "")
+    taken: Counter[Path] = Counter()
+    wishes = []
+    for clip in clips:
+        place = output_file(clip, factor, output)
+        taken[place] += 1
+        if taken[place] > 1:
+            place = place.with_stem(f"{place.stem} ({taken[place]})")
+        name = reference
+        if reference is not None and is_many:
+            name = f"{reference}/{without_query(clip) if is_url(clip) else clip}"
+        wishes.append(Wish(clip=clip, factor=factor, output=place, reference=name, **common))
+    return wishes
 
 
 def output_file(clip: str, factor: str, output: str | None) -> Path:
