@@ -44,7 +44,8 @@ def surroundings(**more: str) -> dict[str, str]:
     """Return the environment of a program: none of this machine's settings, complaints shown."""
     kept = ("KIE_", "TOPAZ_", "FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES", "PYTHON", "TTY_")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(kept)}
-    return {**environment, "PYTHONWARNINGS": "default", "PYTHONUTF8": "1", **more}
+    keyring = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+    return {**environment, **keyring, "PYTHONWARNINGS": "default", "PYTHONUTF8": "1", **more}
 
 
 async def started(

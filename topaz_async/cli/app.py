@@ -7,7 +7,6 @@ needs what the others load.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
@@ -16,8 +15,9 @@ from rich.console import Console
 from ..texts import clean
 from . import pages
 from .display import collecting_losses, make_console, say_json
-from .exits import complain, error_as_json, report
+from .exits import UsageError, complain, error_as_json, report
 from .options import STANDARD_INPUT
+from .sources import lookup, settings_of
 
 __all__ = ["app", "run"]
 
@@ -36,6 +36,10 @@ COMMANDS = (
     ("upload", "commands_service:upload", "Send a file to the service, and print its address."),
     ("demo", "commands_service:demo", "See it work on this machine: no key, no cost."),
     ("sandbox", "commands_service:sandbox", "Run the service on this machine."),
+    ("config", "commands_tools:config", "Show what is set, and where it comes from."),
+    ("login", "commands_tools:login", "Store the key in the system's keyring."),
+    ("logout", "commands_tools:logout", "Remove the key that login has stored."),
+    ("completion", "commands_tools:completion", "Print the script for your shell's Tab key."),
 )
 
 #: Those whose pages explain the exit codes.
@@ -71,9 +75,18 @@ for _place, (_name, _path, _line) in enumerate(COMMANDS):
 
 def run(arguments: list[str]) -> int:
     """Run a command line and return its exit code; errors become words on standard error."""
-    debug = os.environ.get("TOPAZ_ASYNC_DEBUG", "") not in ("", "0")
     options, rest = _before_delimiter(arguments)
     options = [STANDARD_INPUT if option == "-" else option for option in options]
+    try:
+        options, env_file = _without_env_file(options)
+        with settings_of(env_file) as passed_over:
+            return _run(options, rest, passed_over)
+    except UsageError as error:
+        return report(error, make_console(stderr=True), debug="--debug" in options)
+
+
+def _run(options: list[str], rest: list[str], passed_over: list[str]) -> int:
+    debug = lookup("TOPAZ_ASYNC_DEBUG").value not in (None, "0")
     if "--debug" in options:
         debug, options = True, [option for option in options if option != "--debug"]
     errors = make_console(stderr=True)
@@ -86,6 +99,8 @@ def run(arguments: list[str]) -> int:
     else:  # what a second Ctrl-C tears apart is of interest to nobody at a terminal
         logging.getLogger("asyncio").addHandler(logging.NullHandler())
     try:
+        for words in passed_over:
+            log.warning("%s", words)
         with collecting_losses() as losses:
             code = app(
                 [*options, *rest],
@@ -112,6 +127,22 @@ def run(arguments: list[str]) -> int:
 def _before_delimiter(arguments: list[str]) -> tuple[list[str], list[str]]:
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     return arguments[:cut], arguments[cut:]
+
+
+def _without_env_file(options: list[str]) -> tuple[list[str], str | None]:
+    """Take out the option that every command knows."""
+    kept: list[str] = []
+    found = None
+    words = iter(options)
+    for word in words:
+        name, sign, value = word.partition("=")
+        if name != "--env-file":
+            kept.append(word)
+            continue
+        found = value if sign else next(words, "")
+        if not found:
+            raise UsageError("--env-file needs the name of a file.")
+    return kept, found
 
 
 def _misused(error: CycloptsError, console: Console, options: list[str]) -> int:

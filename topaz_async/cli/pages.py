@@ -36,10 +36,11 @@ Upscale video with Topaz on kie.ai, from the terminal.
   topaz-async upscale clip.mp4 --sandbox    rehearse on this machine
 
 An upscale costs credits of your kie.ai account, whose key is read from the
-environment variable KIE_API_KEY; at a terminal you are asked first. What was
-bought is written down, and never bought twice. The demo and everything with
-"sandbox" in it run on this machine alone.
-"topaz-async COMMAND --help" tells more.
+environment variable KIE_API_KEY, or from the keyring after "topaz-async
+login"; at a terminal you are asked first. What was bought is written down, and
+never bought twice. The demo and everything with "sandbox" in it run on this
+machine alone. "topaz-async COMMAND --help" tells more. Every command knows
+--debug (show stack traces) and --env-file FILE (read settings from a file).
 """
 
 

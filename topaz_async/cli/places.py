@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ from platformdirs import user_data_path
 from ..client import BASE_URL
 from .exits import UsageError
 from .options import Where
+from .sources import lookup
 
 __all__ = ["journal_path"]
 
@@ -32,7 +32,7 @@ def journal_path(where: Where, base_url: str) -> Path | None:
         if where.journal is not None:
             raise UsageError("--journal and --no-journal contradict each other.")
         return None
-    named = where.journal or os.environ.get("TOPAZ_ASYNC_JOURNAL")
+    named = lookup("TOPAZ_ASYNC_JOURNAL", option="--journal", given=where.journal).value
     if named:
         return Path(named).expanduser()
     place = urlsplit(base_url).netloc

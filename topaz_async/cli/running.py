@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
-__all__ = ["run_story", "sigterm_as_ctrl_c"]
+from .exits import StoppedError
+
+__all__ = ["run_question", "run_story", "sigterm_as_ctrl_c"]
 
 T = TypeVar("T")
 
@@ -40,6 +42,29 @@ def run_story(story: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
             return await story(stop)
 
     return asyncio.run(begin())
+
+
+def run_question(story: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine function that buys nothing, so that Ctrl-C and SIGTERM cancel it.
+
+    Raises:
+        StoppedError: A signal came.
+    """
+
+    async def watched(stop: asyncio.Event) -> T:
+        asking = asyncio.ensure_future(story())
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait((asking, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                raise StoppedError("Interrupted.")
+            return await asking
+        finally:
+            asking.cancel()
+            stopping.cancel()
+            await asyncio.wait((asking, stopping))
+
+    return run_story(watched)
 
 
 @contextmanager

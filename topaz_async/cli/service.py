@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -15,20 +14,30 @@ from ..ports import Journal
 from ..settings import Budget, PollPolicy, Quotas
 from ..texts import clean
 from ..urls import is_loopback
+from . import sources
 from .exits import UsageError
 
 if TYPE_CHECKING:
     from ..sandbox import Sandbox
 
-__all__ = ["MISSING_SANDBOX", "Service", "embedded", "named", "named_url", "open_sandbox"]
+__all__ = [
+    "MISSING_SANDBOX",
+    "NO_KEY",
+    "Service",
+    "embedded",
+    "named",
+    "named_url",
+    "open_sandbox",
+]
 
 MISSING_SANDBOX = (
     "The sandbox needs PyAV, which is not installed: pip install 'topaz_async[cli,sandbox]'"
 )
 
-_NO_KEY = (
-    "There is no API key. Set KIE_API_KEY to the key of your kie.ai account, or add --sandbox "
-    "to rehearse on this machine: that needs no key and costs nothing."
+NO_KEY = (
+    "There is no API key. Set KIE_API_KEY to the key of your kie.ai account, store it once with "
+    "`topaz-async login`, or add --sandbox to rehearse on this machine: that needs no key and "
+    "costs nothing."
 )
 
 #: A service on this machine answers at once, so its tasks are looked at more often.
@@ -76,24 +85,27 @@ class Service:
 
 
 def named(base_url: str | None, upload_url: str | None) -> Service:
-    """Return the service that options and environment name: kie.ai when they name none.
+    """Return the service that options and settings name: kie.ai when they name none.
 
     Raises:
-        UsageError: There is no key.
+        UsageError: There is no key, or no getting at it.
+        ConfigurationError: The address is none that may see a key.
     """
-    key = os.environ.get("KIE_API_KEY")
+    base = named_url(base_url)
+    key = sources.api_key(base).value
     if not key:
-        raise UsageError(_NO_KEY)
-    return Service(
-        api_key=key,
-        base_url=named_url(base_url),
-        upload_url=upload_url or os.environ.get("TOPAZ_ASYNC_UPLOAD_URL") or None,
-    )
+        raise UsageError(NO_KEY)
+    uploads = sources.upload_url(upload_url, base).value
+    return Service(api_key=key, base_url=base, upload_url=uploads)
 
 
 def named_url(base_url: str | None) -> str:
-    """Return the address of the service that option and environment name."""
-    return base_url or os.environ.get("TOPAZ_ASYNC_BASE_URL") or BASE_URL
+    """Return the address of the service that option and settings name.
+
+    Raises:
+        ConfigurationError: It is none that may see a key.
+    """
+    return sources.base_url(base_url).value or BASE_URL
 
 
 @asynccontextmanager

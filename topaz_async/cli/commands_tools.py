@@ -1,0 +1,81 @@
+"""What may be typed around an upscale: config, login, logout, completion."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from .app import app
+from .display import make_console
+from .options import ADVANCED
+
+__all__ = ["completion", "config", "login", "logout"]
+
+_Url = Annotated[str | None, Parameter(group=ADVANCED, metavar="URL")]
+
+
+def config(*, json: bool = False, base_url: _Url = None, upload_url: _Url = None) -> None:
+    """Show what is set, and where each setting comes from.
+
+      topaz-async config
+      topaz-async config --json --env-file .env
+
+    An option goes before the environment, the environment before a file that
+    --env-file names, and that before the keyring. The key itself is not shown.
+
+    Args:
+        json: One JSON object a line.
+        base_url: Another service than kie.ai (TOPAZ_ASYNC_BASE_URL).
+        upload_url: Where its uploads go (TOPAZ_ASYNC_UPLOAD_URL).
+    """
+    from .config import config as story
+
+    story(make_console(), json=json, base_url=base_url, upload_url=upload_url)
+
+
+def login(*, base_url: _Url = None) -> None:
+    """Store the key of your account in the system's keyring.
+
+      topaz-async login
+      topaz-async login < key.txt
+
+    Asks for the key without showing it, checks it by asking for the balance,
+    which costs nothing, and stores it. "topaz-async logout" removes it.
+
+    Args:
+        base_url: Another service than kie.ai (TOPAZ_ASYNC_BASE_URL).
+    """
+    from .login import login as story
+
+    story(base_url, make_console())
+
+
+def logout(*, base_url: _Url = None) -> None:
+    """Remove the key that login has stored.
+
+      topaz-async logout
+
+    The key stays valid; only the keyring forgets it.
+
+    Args:
+        base_url: Another service than kie.ai (TOPAZ_ASYNC_BASE_URL).
+    """
+    from .login import logout as story
+
+    story(base_url, make_console())
+
+
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
+    """Print the script by which a shell completes what is typed.
+
+      topaz-async completion bash >> ~/.bashrc
+      topaz-async completion zsh > ~/.zfunc/_topaz-async
+      topaz-async completion fish > ~/.config/fish/completions/topaz-async.fish
+
+    A new shell knows it. For zsh, ~/.zfunc has to be in fpath before compinit.
+
+    Args:
+        shell: bash, zsh or fish.
+    """
+    print(app.generate_completion(shell=shell), end="")
