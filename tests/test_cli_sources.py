@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -75,7 +77,13 @@ def test_no_file_is_read_unasked(
     (tmp_path / ".env").write_text("KIE_API_KEY=key-of-the-file\n")
     monkeypatch.chdir(tmp_path)
     rows = settings(capsys)
-    assert {"setting": "key", "value": None, "source": "default", "place": None} == rows["key"]
+    assert {
+        "event": "setting",
+        "setting": "key",
+        "value": None,
+        "source": "default",
+        "place": None,
+    } == rows["key"]
     rows = settings(capsys, "--env-file", ".env")
     assert ("file", ".env") == (rows["key"]["source"], rows["key"]["place"])
     assert rows == settings(capsys, "--env-file=.env")
@@ -168,11 +176,26 @@ def test_config_speaks_json(env_file: Path, capsys: pytest.CaptureFixture[str]) 
     rows = settings(capsys, "--env-file", env_file)
     assert ["key", "API", "uploads", "journal", "proxy", "debug"] == list(rows)
     place = str(env_file)
-    assert {
-        "key": {"setting": "key", "value": "(hidden)", "source": "file", "place": place},
-        "API": {"setting": "API", "value": "http://127.0.0.1:7", "source": "file", "place": place},
-        "proxy": {"setting": "proxy", "value": None, "source": "default", "place": None},
-    } == {name: rows[name] for name in ("key", "API", "proxy")}
+    assert [
+        ["setting", "key", "(hidden)", "file", place],
+        ["setting", "API", "http://127.0.0.1:7", "file", place],
+        ["setting", "proxy", None, "default", None],
+    ] == [list(rows[name].values()) for name in ("key", "API", "proxy")]
+    assert ["event", "setting", "value", "source", "place"] == list(rows["key"])
+
+
+def test_config_tells_where_the_journal_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """By default in the data folder; an option names another file, or none."""
+    default = Path(os.environ["XDG_DATA_HOME"]) / "topaz-async" / "journal.sqlite"
+    found = [
+        list(settings(capsys, *options)["journal"].values())[2:]
+        for options in ([], ["--journal", "j.sqlite"], ["--no-journal"])
+    ]
+    assert [
+        [str(default), "default", None],
+        ["j.sqlite", "option", "--journal"],
+        [None, "option", "--no-journal"],
+    ] == found
 
 
 def test_config_shows_a_proxy_that_cannot_be_used(
@@ -197,9 +220,10 @@ def test_our_settings_are_looked_up_in_one_place() -> None:
     readers = set()
     for path in Path(sources.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            named = isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
-            if named and path.stem not in ("sources", "config"):
-                readers.add(path.stem)
+            if isinstance(node, (ast.Call, ast.Subscript)) and path.stem != "sources":
+                words = ast.unparse(node)
+                if re.match(r"os\.(environ|getenv)\b.*(KIE_|TOPAZ_|KEY\b)", words):
+                    readers.add((path.stem, words))
     assert set() == readers
 
 

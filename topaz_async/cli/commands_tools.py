@@ -1,4 +1,4 @@
-"""What may be typed around an upscale: config, login, logout, completion."""
+"""What may be typed around an upscale: doctor, config, login, logout, completion."""
 
 from __future__ import annotations
 
@@ -8,14 +8,32 @@ from cyclopts import Parameter
 
 from .app import app
 from .display import make_console
-from .options import ADVANCED
+from .options import ADVANCED, HERE, Where
 
-__all__ = ["completion", "config", "login", "logout"]
+__all__ = ["completion", "config", "doctor", "login", "logout"]
 
 _Url = Annotated[str | None, Parameter(group=ADVANCED, metavar="URL")]
 
 
-def config(*, json: bool = False, base_url: _Url = None, upload_url: _Url = None) -> None:
+def doctor(*, json: bool = False, where: Where = HERE) -> int:
+    """Look for what may keep an upscale from working.
+
+      topaz-async doctor
+      topaz-async doctor --json
+
+    Each line says ok, warn or fail, and what to do about it. Both hosts of the
+    service are asked for a sign of life, the account for its balance; nothing is
+    bought. The exit code is 1 if a line says fail.
+
+    Args:
+        json: One JSON object a line.
+    """
+    from .doctor import doctor as story
+
+    return story(make_console(), where, json=json)
+
+
+def config(*, json: bool = False, where: Where = HERE) -> None:
     """Show what is set, and where each setting comes from.
 
       topaz-async config
@@ -26,12 +44,10 @@ def config(*, json: bool = False, base_url: _Url = None, upload_url: _Url = None
 
     Args:
         json: One JSON object a line.
-        base_url: Another service than kie.ai (TOPAZ_ASYNC_BASE_URL).
-        upload_url: Where its uploads go (TOPAZ_ASYNC_UPLOAD_URL).
     """
     from .config import config as story
 
-    story(make_console(), json=json, base_url=base_url, upload_url=upload_url)
+    story(make_console(), where, json=json)
 
 
 def login(*, base_url: _Url = None) -> None:
