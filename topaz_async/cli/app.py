@@ -36,6 +36,7 @@ COMMANDS = (
     ("upload", "commands_service:upload", "Send a file to the service, and print its address."),
     ("demo", "commands_service:demo", "See it work on this machine: no key, no cost."),
     ("sandbox", "commands_service:sandbox", "Run the service on this machine."),
+    ("compare", "commands_tools:compare", "Lay two videos over each other on a page."),
     ("doctor", "commands_tools:doctor", "Look for what may keep an upscale from working."),
     ("config", "commands_tools:config", "Show what is set, and where it comes from."),
     ("login", "commands_tools:login", "Store the key in the system's keyring."),

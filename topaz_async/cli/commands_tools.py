@@ -1,18 +1,50 @@
-"""What may be typed around an upscale: doctor, config, login, logout, completion."""
+"""What may be typed around an upscale: compare, doctor, config, login, logout, completion."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from .app import app
 from .display import make_console
-from .options import ADVANCED, HERE, Where
+from .options import ADVANCED, HERE, Where, amount
 
-__all__ = ["completion", "config", "doctor", "login", "logout"]
+__all__ = ["compare", "completion", "config", "doctor", "login", "logout"]
 
 _Url = Annotated[str | None, Parameter(group=ADVANCED, metavar="URL")]
+
+
+def compare(
+    before: Path,
+    after: Path,
+    /,
+    *,
+    output: Annotated[str, Parameter(name=["--output", "-o"], metavar="PAGE")] = "compare.html",
+    overwrite: bool = False,
+    max_mb: Annotated[float, Parameter(group=ADVANCED, metavar="MB", validator=amount)] = 50.0,
+) -> None:
+    """Lay two videos over each other on a page, with a slider.
+
+      topaz-async compare clip.mp4 clip-4x.mp4
+      topaz-async compare clip.mp4 clip-4x.mp4 -o before-after.html
+
+    The page is one file that needs no network: the videos are inside it. A video
+    of more than 50 MB, or of a kind that browsers do not play, is shown by its
+    first picture.
+
+    Args:
+        before: The video as it was.
+        after: The video as it is now.
+        output: The page to write, or a folder; compare.html by default.
+        overwrite: Replace a page that is there already.
+        max_mb: The largest video that is put in, in MB of 1048576 bytes; 50 by default.
+    """
+    from .compare import compare as story
+
+    most = int(max_mb * 1024 * 1024)
+    story(before, after, output, make_console(), overwrite=overwrite, max_bytes=most)
 
 
 def doctor(*, json: bool = False, where: Where = HERE) -> int:

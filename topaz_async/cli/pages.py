@@ -34,6 +34,7 @@ Upscale video with Topaz on kie.ai, from the terminal.
   topaz-async upscale clips/ --dry-run      what it would cost
   topaz-async resume                        finish what was broken off
   topaz-async upscale clip.mp4 --sandbox    rehearse on this machine
+  topaz-async compare clip.mp4 clip-4x.mp4  a page to see the difference on
   topaz-async doctor                        find out why it does not work
 
 An upscale costs credits of your kie.ai account, whose key is read from the
