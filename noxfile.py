@@ -80,7 +80,9 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure journal, poller, schedule and uploads beside hand-written code (20 minutes)."""
-    session.install("-e", ".")
-    for name in ("journal", "client", "waiting", "schedule", "uploads"):
+    """Measure what everything costs beside hand-written code (25 minutes)."""
+    session.install("-e", ".[cli,sandbox]")
+    for name in (
+        "startup", "journal", "client", "waiting", "schedule", "sandbox", "uploads"
+    ):  # fmt: skip
         session.run("python", f"tests/benchmarks/bench_{name}.py")

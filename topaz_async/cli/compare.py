@@ -202,7 +202,7 @@ def _page(before: _Side, after: _Side, note: str) -> Iterator[bytes]:
 
 
 def _template(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return resources.files("topaz_async.cli").joinpath(name).read_text(encoding="utf-8")
 
 
 def _filled(name: str, values: Mapping[str, str]) -> str:
