@@ -65,6 +65,13 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def screens(session: nox.Session) -> None:
+    """Take the screens of the documentation again."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.captures")
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Upscale a short clip on the embedded sandbox and say where it is."""
     session.install("-e", ".[cli,sandbox]")

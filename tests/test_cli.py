@@ -43,7 +43,11 @@ class Ran:
 def surroundings(**more: str) -> dict[str, str]:
     """Return the environment of a program: none of this machine's settings, complaints shown."""
     kept = ("KIE_", "TOPAZ_", "FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES", "PYTHON", "TTY_")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(kept)}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(kept) and not name.lower().endswith("_proxy")
+    }
     keyring = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
     return {**environment, **keyring, "PYTHONWARNINGS": "default", "PYTHONUTF8": "1", **more}
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.byteserver import KEY, ByteServer, answer, hang, http, refused_port, say
+from tests.terminals import terminal
 from tests.test_cli import ESC, Ran, topaz
 from tests.test_cli_service import address
-from tests.test_cli_terminal import terminal
 from topaz_async import SqliteJournal
 from topaz_async.cli.checks import Check, check_entries, check_journal, check_key, check_proxy
 from topaz_async.cli.checks_online import (

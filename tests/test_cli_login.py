@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+from tests.terminals import terminal
 from tests.test_cli import PATIENCE, Ran, surroundings, topaz
-from tests.test_cli_terminal import terminal
 from topaz_async.cli.login import masked
 from topaz_async.sandbox import CopyEngine, Fault, Sandbox
 

@@ -55,7 +55,9 @@ class Check:
 
 def check_versions() -> Iterator[Check]:
     """Say what is installed."""
-    yield Check("Python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}")
+    yield Check(
+        "Python", "ok", f"{platform.python_version()}, {platform.system()} {platform.machine()}"
+    )
     yield Check("topaz_async", "ok", _version("topaz-async") or "a source tree, not installed")
     core = ("aiohttp", "attrs", "backoff", "cattrs")
     yield Check("core", "ok", ", ".join(f"{name} {_version(name)}" for name in core))
