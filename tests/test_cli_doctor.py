@@ -61,7 +61,7 @@ async def test_a_machine_that_is_well(tmp_path: Path) -> None:
         routes = {request.route for request in sandbox.books.requests}
     assert (0, "", 0, "") == (plain.code, plain.err, lines.code, lines.err)
     found = rows(lines)
-    assert {"ok"} == {row["status"] for row in found.values()}
+    assert {("ok", None)} == {(row["status"], row["todo"]) for row in found.values()}
     assert "the key is taken; 77.5 credits" == found["account"]["found"]
     assert f"{sandbox.base_url} answers" == found["API"]["found"]
     assert f"All {len(found)} checks are well." == plain.lines[-1]

@@ -296,12 +296,30 @@ def test_both_play_together(opened: Callable[..., Any], pair: tuple[Path, Path])
     assert re.fullmatch(r"0:00\.5 / 0:01\.\d", page.find_element("id", "time").text)
 
 
+def test_a_video_that_falls_behind_is_set_right(opened: Callable[..., Any], tmp_path: Path) -> None:
+    """A small gap is played away, a large one is jumped over."""
+    long = tmp_path / "long.mp4"
+    long.write_bytes(clip(seconds=6.0, audio=False))
+    page = opened(long, long)
+    page.find_element("id", "play").click()
+    until(lambda: min(times(page)) > 0.2)
+    shift = "document.getElementById('playing-before').currentTime += arguments[0]"
+    rate = "return document.getElementById('playing-before').playbackRate"
+    page.execute_script(shift, 0.15)
+    until(lambda: page.execute_script(rate) < 1)
+    _, place = times(page)
+    page.execute_script(shift, 2)
+    until(lambda: abs(times(page)[0] - times(page)[1]) < 0.3)
+    assert times(page)[1] >= place  # and not because both have begun again
+
+
+@pytest.mark.parametrize("audio", [True, False])
 def test_what_a_browser_cannot_play_is_shown_by_its_first_picture(
-    opened: Callable[..., Any], pair: tuple[Path, Path], tmp_path: Path
+    audio: bool, opened: Callable[..., Any], pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """An unknown codec shows two pictures, a sentence, and no buttons."""
+    """An unknown codec shows two pictures, a sentence, and no buttons, with sound or without."""
     odd = tmp_path / "odd.mp4"
-    odd.write_bytes(clip(codec="mpeg4"))
+    odd.write_bytes(clip(codec="mpeg4", audio=audio))
     page = opened(odd, pair[1])
     assert "pictures" == shows(page)
     assert "cannot play both" in page.find_element("id", "note").text
