@@ -112,8 +112,12 @@ def drawn(name: str, typed: str, screen: Any) -> str:
 
 
 def _style(cell: Any) -> str:
-    # What pyte calls brown is everybody else's yellow.
-    colour = "" if cell.fg == "default" or cell.data == " " else cell.fg.replace("brown", "yellow")
+    # What pyte calls brown is everybody else's yellow; colours without a name are hex digits.
+    colour = cell.fg.replace("brown", "yellow")
+    if colour == "default" or cell.data == " ":
+        colour = ""
+    elif re.fullmatch("[0-9a-f]{6}", colour):
+        colour = f"#{colour}"
     return f"bold {colour}".strip() if cell.bold else colour
 
 
