@@ -133,6 +133,17 @@ def test_env_file_needs_a_name_and_python_dotenv(
     assert ran.err.endswith("which is not installed: pip install 'topaz_async[cli]'\n")
 
 
+def test_a_file_that_cannot_be_read_is_told_to_programs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With --json the error is an object as well, as every other one is."""
+    ran = typed(capsys, "config", "--json", "--env-file", "no.env")
+    (line,) = ran.lines
+    event = json.loads(line)
+    said = "no.env cannot be read: No such file or directory."
+    assert (2, "error", said) == (ran.code, event["event"], event["message"])
+
+
 def test_behind_two_dashes_there_are_names_only(capsys: pytest.CaptureFixture[str]) -> None:
     """--env-file behind -- is the name of a clip."""
     ran = typed(capsys, "upscale", "--sandbox", "--", "--env-file")

@@ -84,7 +84,7 @@ def run(arguments: list[str]) -> int:
         with settings_of(env_file) as passed_over:
             return _run(options, rest, passed_over)
     except UsageError as error:
-        return report(error, make_console(stderr=True), debug="--debug" in options)
+        return _failed(error, options, debug="--debug" in options)
 
 
 def _run(options: list[str], rest: list[str], passed_over: list[str]) -> int:
@@ -118,12 +118,16 @@ def _run(options: list[str], rest: list[str], passed_over: list[str]) -> int:
     except CycloptsError as error:
         return _misused(error, errors, options)
     except (Exception, KeyboardInterrupt) as error:
-        if "--json" in options:
-            say_json(make_console(), {"event": "error", **error_as_json(error)})
-        return report(error, errors, debug=debug)
+        return _failed(error, options, debug=debug)
     finally:
         log.removeHandler(notes)
         log.setLevel(level)
+
+
+def _failed(error: BaseException, options: list[str], *, debug: bool) -> int:
+    if "--json" in options:
+        say_json(make_console(), {"event": "error", **error_as_json(error)})
+    return report(error, make_console(stderr=True), debug=debug)
 
 
 def _before_delimiter(arguments: list[str]) -> tuple[list[str], list[str]]:
