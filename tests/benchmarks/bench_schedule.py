@@ -236,7 +236,7 @@ def together(
         lags.append(now - end)
         pending -= 1
         if learn and known is not None:
-            known.add(*drawn[job])
+            known.add(*drawn[job], born=births[job])
     return Crowd(scored(lags, moments, drawn), unseen, peak(moments))
 
 
