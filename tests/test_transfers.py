@@ -227,6 +227,28 @@ async def test_a_coroutine_function_that_fails_is_logged_once(
     assert caplog.messages == ["on_progress failed; the work goes on."]
 
 
+@in_virtual_time
+async def test_a_function_of_two_arguments_gets_bytes_and_total() -> None:
+    """Bound methods and coroutine functions too; an argument that has a default is none."""
+    told: list[object] = []
+
+    class Bar:
+        def move(self, done: int, total: int | None) -> None:
+            told.append((done, total))
+
+    async def later(done: int, total: int | None) -> None:
+        told.append((done, total))
+
+    def one(progress: Progress, width: int = 80) -> None:
+        told.append(progress.bytes)
+
+    for function in (Bar().move, later, one, lambda *args: told.append(len(args))):
+        async with Meter(function) as meter:
+            meter.begin(10)
+            meter.end(10)
+    assert told == [(10, 10), (10, 10), 10, 1]
+
+
 async def test_without_a_function_progress_is_nothing() -> None:
     """Most callers do not ask."""
     async with Meter(None) as meter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 from collections import deque
 from collections.abc import Callable
@@ -27,6 +28,8 @@ _CALLS = 20
 #: Seconds over which the rate is taken.
 _WINDOW = 3.0
 
+_PLACED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
 
 @attrs.frozen
 class Progress:
@@ -41,8 +44,8 @@ class Progress:
 
 
 #: Called with the `Progress` of a transfer, at most 20 times a second: a function or a
-#: coroutine function.
-OnProgress = Callable[[Progress], Any]
+#: coroutine function.  One that asks for two arguments gets (bytes, total).
+OnProgress = Callable[[Progress], Any] | Callable[[int, int | None], Any]
 
 
 class Meter:
@@ -55,7 +58,9 @@ class Meter:
     _INTERVAL = 1 / (_CALLS - 1)
 
     def __init__(self, on_progress: OnProgress | None) -> None:
-        self._teller = None if on_progress is None else Teller(on_progress, "on_progress")
+        self._teller = (
+            None if on_progress is None else Teller(_of_progress(on_progress), "on_progress")
+        )
         self._total: int | None = None
         self._next = float("-inf")
         self._told: int | None = None
@@ -106,6 +111,18 @@ class Meter:
         self._told = None if self._total is None else done
         rate = (done - before) / (now - since) if now > since else 0.0
         teller.tell(Progress(done, self._total, rate))
+
+
+def _of_progress(on_progress: Any) -> Callable[[Progress], Any]:
+    """Return a function of one `Progress` for whatever the caller handed in."""
+    try:
+        parameters = list(inspect.signature(on_progress).parameters.values())
+    except (TypeError, ValueError):  # a function of C without a signature
+        parameters = []
+    required = [each for each in parameters if each.kind in _PLACED and each.default is each.empty]
+    if len(required) != 2:
+        return on_progress  # type: ignore[no-any-return]
+    return lambda progress: on_progress(progress.bytes, progress.total)
 
 
 def _now() -> float:
