@@ -13,16 +13,16 @@ ROOT = Path(topaz_async.__file__).parent
 
 #: Every module of the package, lowest floor first.  A module imports from lower rows only.
 FLOORS: list[set[str]] = [
-    {"texts"},
+    {"texts", "heard", "loops"},
     {"errors", "telling"},
-    {"urls", "calls", "transfers", "durations", "owners"},
+    {"urls", "calls", "transfers", "durations", "owners", "rings", "signature"},
     {"models", "settings", "ports", "media", "envelope", "access"},
-    {"report", "survival"},
-    {"schedule"},
+    {"report", "survival", "notices", "callbacks_asgi"},
+    {"schedule", "callbacks_aiohttp"},
     {"experience"},
     {"watching", "results", "retries", "sessions", "targets", "uploads", "orders", "purse"},
     {"journal_uploads", "shelf"},
-    {"conversion", "journal_rows", "journal_file"},
+    {"conversion", "journal_rows", "journal_file", "callbacks"},
     {"wire", "journal_writer"},
     {"transport", "polling", "downloads", "limiter", "submission", "journal"},
     {"job", "memory", "uploader"},

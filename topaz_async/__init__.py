@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from .batch import (
         Batch as Batch,
     )
+    from .callbacks import (
+        CallbackEvent as CallbackEvent,
+        CallbackHub as CallbackHub,
+    )
     from .client import (
         TopazClient as TopazClient,
     )
@@ -79,6 +83,7 @@ if TYPE_CHECKING:
         UpscaleResult as UpscaleResult,
     )
     from .ports import (
+        CallbackReply as CallbackReply,
         Entry as Entry,
         Intent as Intent,
         Journal as Journal,
@@ -102,6 +107,9 @@ __all__ = [
     "Budget",
     "BudgetError",
     "CallbackError",
+    "CallbackEvent",
+    "CallbackHub",
+    "CallbackReply",
     "ClientClosedError",
     "ConfigurationError",
     "ConnectError",
@@ -165,6 +173,9 @@ _HOMES = {
     "BatchReport": "report",
     "Outcome": "models",
     "SqliteJournal": "journal",
+    "CallbackEvent": "callbacks",
+    "CallbackHub": "callbacks",
+    "CallbackReply": "ports",
     "Entry": "ports",
     "Intent": "ports",
     "Journal": "ports",

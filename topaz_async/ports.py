@@ -12,6 +12,7 @@ import attrs
 
 __all__ = [
     "Answer",
+    "CallbackReply",
     "Claim",
     "Entry",
     "FilePart",
@@ -83,6 +84,19 @@ class Answer:
     body: bytes = attrs.field(repr=False)
     #: Aware UTC, by this machine's clock.
     received_at: datetime
+
+
+@attrs.frozen
+class CallbackReply:
+    """What to answer to a callback: a status, and a body of JSON."""
+
+    status: int
+    body: bytes
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the body."""
+        return "application/json"
 
 
 class Send(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import unquote
 
-__all__ = ["MAX_WORDS", "Redact", "clean", "quoted", "sentence", "thorough"]
+__all__ = ["MAX_WORDS", "Redact", "clean", "quoted", "sentence", "thorough", "usable_id"]
 
 #: The longest text of the service that an error or a record repeats, in characters.
 MAX_WORDS: Final = 500
@@ -43,6 +43,21 @@ def quoted(value: object, limit: int = 40) -> str:
         return clean(repr(value), limit)
     except Exception:  # a whole number of more than 4300 digits, a __repr__ that fails
         return f"a {type(value).__name__} that cannot be shown"
+
+
+_NO_IDS = {"null", "none", "undefined"}
+
+
+def usable_id(value: object) -> str | None:
+    """Return a text that can be a task's id, or None: 1 to 256 visible characters, no blank."""
+    is_usable = (
+        isinstance(value, str)
+        and 0 < len(value) <= 256
+        and value.isprintable()
+        and not {" ", "\ufffd"} & set(value)
+        and value.lower() not in _NO_IDS
+    )
+    return value if isinstance(value, str) and is_usable else None
 
 
 _JSON_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)

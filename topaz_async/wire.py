@@ -41,7 +41,7 @@ from .models import TaskInput, TaskRecord, UploadedFile
 from .orders import described
 from .ports import Answer, FilePart, Repeat, Request
 from .settings import Timeouts
-from .texts import Redact, clean, quoted, thorough
+from .texts import Redact, clean, quoted, thorough, usable_id
 from .urls import check_url
 
 __all__ = ["Made", "Refused", "Unknown", "Wire", "retry_after"]
@@ -74,7 +74,6 @@ _NOT_OUR_PROTOCOL = "Try again; if it stays so, check base_url, upload_url and t
 #: Where an answer to createTask names the task, best first.  Recorded answers have the first
 #: two, and they are equal.
 _ID_KEYS = ("taskId", "recordId", "task_id")
-_NO_IDS = {"null", "none", "undefined"}
 #: An id in a text that could not be read, or in a place where none belongs.
 _STRAY_ID = re.compile(
     r'"(?:task|record)_?id\\*"\s*:[\s\[]*(?:\\*"([^"\\]{1,256})\\*"|([1-9][0-9]{0,63})\b)',
@@ -128,22 +127,11 @@ def _date(text: str) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _usable_id(value: Any) -> str | None:
-    is_usable = (
-        isinstance(value, str)
-        and 0 < len(value) <= 256
-        and value.isprintable()
-        and not {" ", "\ufffd"} & set(value)
-        and value.lower() not in _NO_IDS
-    )
-    return value if is_usable else None
-
-
 def _task_id_in(envelope: Envelope) -> str | None:
     """Return the usable task id that an answer names where one belongs."""
     for place in (envelope.data, envelope.body):
         if isinstance(place, Mapping):
-            found = next(filter(None, (_usable_id(place.get(key)) for key in _ID_KEYS)), None)
+            found = next(filter(None, (usable_id(place.get(key)) for key in _ID_KEYS)), None)
             if found is not None:
                 return found
     return None
@@ -272,7 +260,7 @@ class Wire:
     def stray_id(self, answer: Answer) -> str | None:
         """Return an id that stands anywhere in an answer: it may be all that is left of a task."""
         for found in _STRAY_ID.finditer(answer.body.decode(errors="replace")):
-            task_id = _usable_id(found[1] or found[2])
+            task_id = usable_id(found[1] or found[2])
             if task_id is not None and self.redact(task_id) == task_id:
                 return task_id
         return None

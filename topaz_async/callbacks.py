@@ -1,0 +1,378 @@
+"""Take callbacks, verify them, drop duplicates, ring the doorbells."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol, Self
+from urllib.parse import parse_qsl
+from weakref import WeakSet
+
+import attrs
+
+from .callbacks_asgi import AsgiFace
+from .durations import check_timeout
+from .errors import (
+    CallbackError,
+    ConfigurationError,
+    MalformedCallbackError,
+    SignatureError,
+)
+from .heard import Heard
+from .loops import call_on
+from .models import TaskState
+from .notices import read_notice
+from .orders import NONCE
+from .ports import CallbackReply, Journal
+from .rings import RingWriter, rings_beside
+from .signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, WINDOW, verify
+from .texts import quoted, usable_id
+
+if TYPE_CHECKING:
+    import ssl as ssl_module
+
+    from aiohttp import web
+
+__all__ = ["CallbackEvent", "CallbackHub"]
+
+_log = logging.getLogger("topaz_async")
+
+Text = str | bytes
+#: Header names and values, as any framework has them.
+Headers = Mapping[Any, Any] | Iterable[tuple[Text, Text]]
+
+#: Tasks whose callbacks are remembered: later ones of the same task have no effect.
+_REMEMBERED = 50_000
+#: Events that wait for a slow reader; the oldest go first.
+_WAITING = 10_000
+#: Seconds between two log lines about callbacks that were refused.
+_QUIET = 60.0
+
+
+@attrs.frozen
+class CallbackEvent:
+    """A verified callback: the service says that a task has ended.
+
+    The signature covers the task id and the time alone, so `state` is a claim: ask the service
+    (`TopazClient.fetch_task`) before anything depends on it.
+    """
+
+    task_id: str
+    #: The state that the body claims; None when it names none.
+    state: TaskState | None
+    #: Aware UTC, by this machine's clock.
+    received_at: datetime
+
+
+class Listener(Protocol):
+    """Somebody who wants to know of each task that a callback speaks of."""
+
+    def hear(self, task_id: str, nonce: str | None, *, is_signed: bool) -> None: ...
+
+
+class CallbackHub:
+    """Receives the service's callbacks, behind any web framework or with a server of its own.
+
+    A callback is a doorbell: one that is signed makes the clients that were given this hub
+    (`TopazClient(callbacks=hub)`) ask the service now.  Its body decides nothing.
+
+    May be made anywhere, before any event loop runs, and may be shared by clients.
+
+    Args:
+        secret: The webhook HMAC key of the account's settings; several while one takes another's
+            place, all of which are accepted.
+        max_body: Largest body in bytes; more is answered 413.
+        timeout: Seconds for a body to arrive; slower senders are answered 408 and cut off.
+        window: Seconds that a signature may be old, or ahead of this machine's clock.
+        journal: The journal's path, or a `SqliteJournal`: callbacks then also reach the clients
+            of other processes on this machine that keep the same journal.
+        accept_unsigned: Takes callbacks without looking for a signature; `secret` must be None
+            then.  Anybody who knows the URL can make clients ask once for each task id.
+        clock: Returns seconds since 1970.
+
+    Raises:
+        ConfigurationError: No secret, an empty one, or an option out of range.
+    """
+
+    def __init__(
+        self,
+        secret: str | Iterable[str] | None,
+        *,
+        max_body: int = 1024 * 1024,
+        timeout: float = 10.0,
+        window: float = WINDOW,
+        journal: Journal | str | os.PathLike[str] | None = None,
+        accept_unsigned: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._secrets = _usable_secrets(secret, accept_unsigned=accept_unsigned)
+        if accept_unsigned:
+            _log.warning(
+                "This CallbackHub accepts callbacks without a signature: anybody who knows its "
+                "URL can send them."
+            )
+        if isinstance(max_body, bool) or not isinstance(max_body, int) or max_body < 1:
+            raise ConfigurationError(f"max_body is {quoted(max_body)}; it must be 1 or more.")
+        seconds = check_timeout(timeout)
+        span = check_timeout(window, "window")
+        if seconds is None or span is None:
+            raise ConfigurationError("A hub's timeout and window are numbers of seconds.")
+        self.max_body = max_body
+        self.timeout = seconds
+        self._window = span
+        self._clock = clock
+        rings = rings_beside(journal)
+        self._rings = None if rings is None else RingWriter(rings)
+        self._lock = threading.Lock()
+        self._heard = Heard(_REMEMBERED)
+        self._listeners: WeakSet[Listener] = WeakSet()
+        self._readers: WeakSet[_Events] = WeakSet()
+        self._refused = 0
+        self._told = float("-inf")
+
+    def __repr__(self) -> str:
+        known = f"{len(self._secrets)} secret(s)" if self._secrets else "accept_unsigned=True"
+        return f"CallbackHub({known})"
+
+    # -- for web servers --------------------------------------------------------------------
+
+    async def handle(
+        self, headers: Headers, body: bytes, *, query: str | bytes = ""
+    ) -> CallbackReply:
+        """Take one callback, whoever received it, and say what to answer.
+
+        Never raises for what a sender can do, and takes no longer than to verify it.
+
+        Args:
+            headers: A mapping, or pairs if the framework has them; names in any case.
+            body: The body as it came in.
+            query: The URL's query, without "?".
+
+        Returns:
+            The status and the body of the answer.  200: taken, also when it came before, or
+            speaks of a task nobody waits for.  400: no callback.  401: the signature is
+            missing, wrong or old.  413: too large.
+        """
+        return self.take(headers, body, query)
+
+    def routes(self, path: str) -> list[web.RouteDef]:
+        """Return routes for an aiohttp.web application: `app.add_routes(hub.routes(path))`."""
+        from .callbacks_aiohttp import routes  # aiohttp.web takes a quarter of a second to load
+
+        return routes(self, path)
+
+    @property
+    def asgi(self) -> AsgiFace:
+        """An ASGI application, for FastAPI, Starlette, Quart, or a server alone.
+
+        It answers every path that it is given, and POST only.
+        """
+        return AsgiFace(self)
+
+    def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        *,
+        path: str = "/",
+        ssl: ssl_module.SSLContext | None = None,
+    ) -> AbstractAsyncContextManager[str]:
+        """Run a web server for callbacks alone: `async with hub.serve() as url:`.
+
+        Args:
+            host: The address to listen at.
+            port: 0 picks a free one.
+            path: The one path that is answered.
+            ssl: A context with a certificate; None speaks plain http, as behind a proxy.
+
+        Returns:
+            A context manager that gives the URL on this machine, and stops the server.
+
+        Raises:
+            ConfigurationError: On entering, when the address cannot be listened at.
+        """
+        from .callbacks_aiohttp import serve
+
+        return serve(self, host, port, path, ssl)
+
+    # -- for whoever waits ------------------------------------------------------------------
+
+    def events(self) -> AsyncIterator[CallbackEvent]:
+        """Iterate over verified callbacks as they come, each task once, without a client.
+
+        They are kept from this call on, up to 10,000 unread ones, and every iterator gets all of
+        them.  The iteration ends when it is left or cancelled.
+        """
+        reader = _Events()
+        with self._lock:
+            self._readers.add(reader)
+        return reader
+
+    def attach(self, listener: Listener) -> None:
+        """Tell somebody of each callback, until it is detached or forgotten."""
+        with self._lock:
+            self._listeners.add(listener)
+
+    def detach(self, listener: Listener) -> None:
+        """Tell somebody no longer."""
+        with self._lock:
+            self._listeners.discard(listener)
+
+    # -- one callback -----------------------------------------------------------------------
+
+    def take(self, headers: Headers, body: bytes, query: str | bytes = "") -> CallbackReply:
+        """Take one callback; see `handle`."""
+        if len(body) > self.max_body:
+            return self.refused(413, "The callback's body is too large.")
+        try:
+            timestamp, signature = _signed_with(headers)
+            if self._secrets and not signature:
+                raise SignatureError("The callback is not signed.")
+            notice = read_notice(bytes(body))
+            if self._secrets:
+                verify(
+                    self._secrets,
+                    task_id=notice.task_id,
+                    timestamp=timestamp,
+                    signature=signature,
+                    now=self._clock(),
+                    window=self._window,
+                )
+        except MalformedCallbackError as error:
+            return self.refused(400, error.message)
+        except CallbackError as error:
+            return self.refused(401, error.message)
+        self._accept(notice.task_id, notice.state, _nonce_in(query))
+        return _TAKEN
+
+    def refused(self, status: int, words: str) -> CallbackReply:
+        """Return the answer to what is no callback of the service, and log some of them."""
+        self._refused += 1
+        now = time.monotonic()
+        if now - self._told >= _QUIET:
+            _log.warning(
+                "A callback was refused with %d: %s (%d since the last such line)",
+                status, words, self._refused,
+            )  # fmt: skip
+            self._told, self._refused = now, 0
+        return CallbackReply(status, json.dumps({"code": status, "msg": words}).encode())
+
+    def _accept(self, task_id: str, state: TaskState | None, nonce: str | None) -> None:
+        with self._lock:  # frameworks with threads may share a hub
+            if not self._heard.add(task_id, nonce):
+                return
+            listeners, readers = list(self._listeners), list(self._readers)
+        event = CallbackEvent(task_id, state, datetime.now(UTC))
+        is_signed = bool(self._secrets)
+        for listener in listeners:
+            listener.hear(task_id, nonce, is_signed=is_signed)
+        for reader in readers:
+            reader.put(event)
+        if self._rings is not None and is_signed:
+            try:
+                self._rings.ring(task_id, nonce)
+            except OSError as error:  # the poll of the other process finds the result as well
+                _log.warning("A callback could not be handed on: %s", error.strerror)
+
+
+class _Events:
+    """The callbacks that one reader has not read yet."""
+
+    def __init__(self) -> None:
+        self._unread: deque[CallbackEvent] = deque(maxlen=_WAITING)
+        self._wakes: set[asyncio.Future[None]] = set()
+
+    def put(self, event: CallbackEvent) -> None:
+        self._unread.append(event)
+        for wake in tuple(self._wakes):
+            call_on(wake.get_loop(), _set, wake)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> CallbackEvent:
+        while not self._unread:
+            wake = asyncio.get_running_loop().create_future()
+            self._wakes.add(wake)
+            try:
+                if not self._unread:  # another thread may have put one meanwhile
+                    await wake
+            finally:
+                self._wakes.discard(wake)
+        return self._unread.popleft()
+
+
+#: Source: docs.kie.ai, callback sections of the market pages, read 2026-11-22.
+_TAKEN = CallbackReply(200, b'{"code":200,"msg":"success"}')
+
+
+def _set(wake: asyncio.Future[None]) -> None:
+    if not wake.done():
+        wake.set_result(None)
+
+
+def _usable_secrets(
+    secret: str | Iterable[str] | None, *, accept_unsigned: bool
+) -> tuple[str, ...]:
+    if accept_unsigned:
+        if secret is not None:
+            raise ConfigurationError("accept_unsigned=True takes no secret: pass None.")
+        return ()
+    given = [secret] if isinstance(secret, str) else secret
+    try:
+        secrets = tuple(given if given is not None else ())
+    except TypeError:
+        raise ConfigurationError("A callback secret is a text, or several.") from None
+    for each in secrets:
+        if not isinstance(each, str) or not each or each != each.strip() or not each.isprintable():
+            raise ConfigurationError(
+                "A callback secret is empty, no text, or has blanks around it.",
+                hint="Copy the webhook HMAC key from the account's settings.",
+            )
+    if not secrets:
+        raise ConfigurationError(
+            "There is no callback secret.",
+            hint="Pass the webhook HMAC key of the account's settings.",
+        )
+    return secrets
+
+
+def _signed_with(headers: Headers) -> tuple[str | None, str | None]:
+    """Return the two headers of a signature.
+
+    Raises:
+        SignatureError: One of them came twice: two readers would read two different things.
+    """
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        word = _text(name).lower()
+        if word in (TIMESTAMP_HEADER, SIGNATURE_HEADER):
+            if word in found:
+                raise SignatureError(f"The callback has two headers {word}.")
+            found[word] = _text(value)
+    return found.get(TIMESTAMP_HEADER), found.get(SIGNATURE_HEADER)
+
+
+def _text(value: object) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _nonce_in(query: str | bytes) -> str | None:
+    """Return the one nonce in a query; None when there is none, or more than one."""
+    text = _text(query)
+    if NONCE not in text:
+        return None
+    try:
+        nonces = {value for name, value in parse_qsl(text, max_num_fields=100) if name == NONCE}
+    except ValueError:
+        return None
+    return usable_id(nonces.pop()) if len(nonces) == 1 else None

@@ -1,0 +1,117 @@
+"""Callbacks in an aiohttp.web application, or in a server of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl as ssl_module
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+
+from aiohttp import ClientError, web
+
+from .callbacks_asgi import Taker
+from .errors import ConfigurationError
+from .ports import CallbackReply
+from .texts import clean
+
+__all__ = ["routes", "serve"]
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def routes(hub: Taker, path: str) -> list[web.RouteDef]:
+    """Return the one route of a hub."""
+    return [web.post(path, _handler(hub))]
+
+
+@asynccontextmanager
+async def serve(
+    hub: Taker, host: str, port: int, path: str, ssl: ssl_module.SSLContext | None
+) -> AsyncIterator[str]:
+    """Run a server for as long as the block lasts; gives its URL."""
+    if not path.startswith("/"):
+        raise ConfigurationError(f"The path {clean(path, 80)!r} does not begin with a slash.")
+    busy: set[object] = set()
+
+    @web.middleware
+    async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+        busy.add(request.protocol)
+        try:
+            return await handler(request)
+        finally:
+            busy.discard(request.protocol)
+
+    app = web.Application(middlewares=[count])
+    app.add_routes(routes(hub, path))
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    assert runner.server is not None
+    reaper = asyncio.create_task(_reap(runner.server, busy, hub.timeout))
+    try:
+        try:
+            await web.TCPSite(runner, host, port, ssl_context=ssl).start()
+        except (OSError, OverflowError, TypeError) as error:
+            reason = getattr(error, "strerror", None) or clean(error, 120)
+            raise ConfigurationError(
+                f"Callbacks cannot be listened for at {clean(host, 80)}:{port}: {reason}."
+            ) from None
+        name = f"[{host}]" if ":" in host else host
+        scheme = "http" if ssl is None else "https"
+        yield f"{scheme}://{name}:{runner.addresses[0][1]}{path}"
+    finally:
+        reaper.cancel()
+        await runner.cleanup()
+
+
+async def _reap(server: web.Server, busy: Collection[object], seconds: float) -> None:
+    """Cut connections that bring no request for so long: headers sent drop by drop, or none."""
+    idle: dict[web.RequestHandler, float] = {}
+    clock = asyncio.get_running_loop().time
+    while True:
+        await asyncio.sleep(seconds / 4)
+        idle = {
+            connection: idle.get(connection, clock())
+            for connection in server.connections
+            if connection not in busy
+        }
+        for connection, since in idle.items():
+            if clock() - since >= seconds:
+                connection.force_close()
+
+
+def _handler(hub: Taker) -> Handler:
+    async def take(request: web.Request) -> web.Response:
+        body, refusal = await _read(hub, request)
+        if refusal is not None:
+            response = _response(refusal)
+            # What is still on its way would be taken for the next request.
+            response.force_close()
+            return response
+        # Raw, so that a header that came twice is seen twice.
+        return _response(
+            hub.take(request.raw_headers, body, request.rel_url.raw_query_string.encode())
+        )
+
+    return take
+
+
+async def _read(hub: Taker, request: web.Request) -> tuple[bytes, CallbackReply | None]:
+    """Return the body, or what to answer to one that cannot be had."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(hub.timeout):
+            async for piece in request.content.iter_any():
+                body += piece
+                if len(body) > hub.max_body:
+                    return b"", hub.refused(413, "The callback's body is too large.")
+    except TimeoutError:
+        return b"", hub.refused(408, "The callback's body did not arrive in time.")
+    except (ClientError, web.RequestPayloadError, OSError, ValueError):
+        return b"", hub.refused(400, "The callback's body did not arrive whole.")
+    return bytes(body), None
+
+
+def _response(reply: CallbackReply) -> web.Response:
+    return web.Response(
+        status=reply.status, body=reply.body, headers={"Content-Type": reply.content_type}
+    )

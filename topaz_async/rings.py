@@ -1,0 +1,138 @@
+"""Rings handed on between the processes of one machine, through a file beside the journal.
+
+One line for each verified callback: the task id and the nonce of its URL.  A line says no more
+than "ask now", so a lost one costs a pause of the poll, and a wrong one a question.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from contextlib import suppress
+from typing import Any
+
+from .errors import ConfigurationError
+from .texts import quoted, usable_id
+
+__all__ = ["RingReader", "RingWriter", "rings_beside"]
+
+#: Bytes after which a new file is begun: about ten thousand rings.
+_LARGEST = 1 << 20
+#: The most that is read at a time, and the longest line, in bytes.
+_MOST, _LONGEST = 4 * _LARGEST, 4096
+
+
+def rings_beside(journal: Any) -> str | None:
+    """Return the file of rings that belongs to a journal or its path; None for one in memory.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
+    path = getattr(journal, "path", journal)
+    if path is None:
+        return None
+    try:
+        text = os.fsdecode(path)
+        if not text or "\0" in text:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"{quoted(journal, 40)} is no journal and no path.") from None
+    # One file for all who come to the same journal, whichever link they came by.
+    return os.path.realpath(text) + "-rings"
+
+
+class RingWriter:
+    """Notes rings for other processes.
+
+    Args:
+        path: From `rings_beside`.
+        largest: Bytes after which a new file takes the old one's place.
+    """
+
+    def __init__(self, path: str, *, largest: int = _LARGEST) -> None:
+        self.path = path
+        self._largest = largest
+
+    def ring(self, task_id: str, nonce: str | None) -> None:
+        """Add a ring, whoever else writes.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        # Begins with a line's end: the writer before may have been cut off by a full disk.
+        line = f"\n{task_id} {nonce or ''}\n".encode()
+        # Opened anew each time: another process may have begun a new file.
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(handle, line)
+            is_full = os.fstat(handle).st_size >= self._largest
+        finally:
+            os.close(handle)
+        if is_full:
+            # Whoever reads the old file has it open and reads it to its end.
+            with suppress(OSError):
+                os.replace(self.path, f"{self.path}.old")
+
+
+class RingReader:
+    """Reads what other processes noted, each ring once, those before its making included.
+
+    Args:
+        path: From `rings_beside`; the file need not exist yet.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._file: io.FileIO | None = None
+        self._rest = b""
+
+    def has_news(self) -> bool:
+        """Whether there is something to read: a look that costs next to nothing."""
+        try:
+            return self._has_grown() or self._is_another()
+        except OSError:
+            return False
+
+    def read(self) -> list[tuple[str, str | None]]:
+        """Return the new rings, oldest first; nothing when the file cannot be read."""
+        rings: list[tuple[str, str | None]] = []
+        with suppress(OSError):
+            rings += self._lines()
+            if self._is_another():
+                self.close()
+                # Unbuffered: its position is where it was read to.
+                self._file = io.FileIO(self.path)
+                rings += self._lines()
+        return rings
+
+    def close(self) -> None:
+        """Let go of the file; reading begins anew after it."""
+        if self._file is not None:
+            self._file.close()
+        self._file, self._rest = None, b""
+
+    def _has_grown(self) -> bool:
+        if self._file is None:
+            return False
+        return os.fstat(self._file.fileno()).st_size > self._file.tell()
+
+    def _is_another(self) -> bool:
+        """Whether the file at our path is not the one that is read."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return self._file is None or not os.path.samestat(found, os.fstat(self._file.fileno()))
+
+    def _lines(self) -> list[tuple[str, str | None]]:
+        if self._file is None:
+            return []
+        *lines, rest = (self._rest + self._file.read(_MOST)).split(b"\n")
+        self._rest = rest[:_LONGEST]
+        rings = []
+        for line in lines:
+            # Anybody who may write to the journal's folder may have written this.
+            task_id, _, nonce = line.decode(errors="replace").partition(" ")
+            if usable_id(task_id) is not None:
+                rings.append((task_id, usable_id(nonce)))
+        return rings
