@@ -12,8 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol, Self
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
 import attrs
@@ -30,11 +29,11 @@ from .heard import Heard
 from .loops import call_on
 from .models import TaskState
 from .notices import read_notice
-from .orders import NONCE
-from .ports import CallbackReply, Journal
+from .orders import NONCE, nonce_of
+from .ports import CallbackReply, Journal, Listener
 from .rings import RingWriter, rings_beside
 from .signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, WINDOW, verify
-from .texts import quoted, usable_id
+from .texts import quoted
 
 if TYPE_CHECKING:
     import ssl as ssl_module
@@ -70,12 +69,6 @@ class CallbackEvent:
     state: TaskState | None
     #: Aware UTC, by this machine's clock.
     received_at: datetime
-
-
-class Listener(Protocol):
-    """Somebody who wants to know of each task that a callback speaks of."""
-
-    def hear(self, task_id: str, nonce: str | None, *, is_signed: bool) -> None: ...
 
 
 class CallbackHub:
@@ -130,6 +123,8 @@ class CallbackHub:
         self._window = span
         self._clock = clock
         rings = rings_beside(journal)
+        if journal is not None and not rings:
+            raise ConfigurationError(f"{quoted(journal, 40)} is no journal on disk and no path.")
         self._rings = None if rings is None else RingWriter(rings)
         self._lock = threading.Lock()
         self._heard = Heard(_REMEMBERED)
@@ -369,10 +364,4 @@ def _text(value: object) -> str:
 def _nonce_in(query: str | bytes) -> str | None:
     """Return the one nonce in a query; None when there is none, or more than one."""
     text = _text(query)
-    if NONCE not in text:
-        return None
-    try:
-        nonces = {value for name, value in parse_qsl(text, max_num_fields=100) if name == NONCE}
-    except ValueError:
-        return None
-    return usable_id(nonces.pop()) if len(nonces) == 1 else None
+    return nonce_of(f"?{text}") if NONCE in text else None

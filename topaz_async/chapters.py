@@ -33,8 +33,9 @@ from .errors import (
 from .files import Files
 from .job import Job, JobClient, known_id
 from .models import TaskRecord, UpscaleFactor, UpscaleInput, UpscaleResult
-from .orders import Order, Video, described, make_order
+from .orders import Order, Video, make_order, nonce_of
 from .ports import Journal
+from .rescue import agrees
 from .results import settle
 from .settings import Budget, PollPolicy, Quotas, RetryPolicy, Timeouts
 from .submission import still_unknown
@@ -67,6 +68,7 @@ class Chapters:
     Args:
         client: What jobs are bound to.
         upload_url: Origin of the upload host; None when there is none.
+        callback_url: Where the service shall call when a submit names no place of its own.
         timeouts, retry, polling, quotas: Settings; None stands for the defaults.
         options: What the wired parts need besides.
     """
@@ -76,6 +78,7 @@ class Chapters:
         client: JobClient,
         *,
         upload_url: str | None,
+        callback_url: str | None,
         timeouts: Timeouts | None,
         retry: RetryPolicy | None,
         polling: PollPolicy | None,
@@ -93,6 +96,7 @@ class Chapters:
                 raise ConfigurationError(f"{quoted(value, 40)} is no {kind.__name__}.")
         self.calls = Calls()
         self._client = client
+        self._callback_url = callback_url
         self._timeouts = timeouts or Timeouts()
         quotas = quotas or Quotas()
         self._max_upload_bytes = quotas.max_upload_bytes
@@ -156,7 +160,7 @@ class Chapters:
             make_order,
             video,
             factor=factor,
-            callback_url=callback_url,
+            callback_url=self._callback_url if callback_url is None else callback_url,
             reference=reference,
             seconds=seconds,
             fingerprint=fingerprint,
@@ -174,7 +178,7 @@ class Chapters:
             async with lock:
                 task_id = await self._parts.submitter.known(order)
                 if task_id is None:
-                    task_id = await self._buy(order, on_progress)
+                    task_id = await self._bought(order, on_progress)
         except asyncio.CancelledError:
             call.task_id = order.task_id
             call.billed = "yes" if order.task_id else "unknown" if order.sent else "no"
@@ -202,6 +206,20 @@ class Chapters:
             return asyncio.Lock()
         return self._locks.setdefault(reference, asyncio.Lock())
 
+    async def _bought(self, order: Order, on_progress: OnProgress | None) -> str:
+        """Buy, and prepare for the callback; it may even tell what an answer that was lost said."""
+        try:
+            task_id = await self._buy(order, on_progress)
+        except SubmitUnknownError:
+            await self._parts.rings.catch_up()
+            found = await self._parts.rescue.task_for(order.intent)
+            if found is None:
+                raise
+            task_id = found
+        if order.callback_url is not None:
+            self._parts.doorbell.expects(task_id, order.callback_url)
+        return task_id
+
     async def _buy(self, order: Order, on_progress: OnProgress | None) -> str:
         purse = self._parts.purse
         cost = 0.0 if purse is None else await purse.reserve(order.intent)
@@ -228,6 +246,7 @@ class Chapters:
         self, job: Job, seconds: float | None, on_update: OnUpdate | None
     ) -> UpscaleResult:
         self._parts.learn_soon()
+        self._listen()
         try:
             record = await self._parts.poller.wait(
                 await self._known_id(job), timeout=seconds, on_update=on_update
@@ -236,9 +255,16 @@ class Chapters:
             raise error.about(reference=job.reference) from None
         return settle(record, job.reference, life=self._result_life)
 
+    def _listen(self) -> None:
+        """Hear what other processes were called back about, if that can concern us."""
+        if self._callback_url is not None or self._parts.doorbell.is_expected:
+            self._parts.rings.begin()
+
     async def _known_id(self, job: Job) -> str:
         if job.unknown and job.reference is not None and self.keeps_a_journal:
             entry = await self.journal.find(job.reference)
+            if entry is not None and entry.task_id is not None:
+                return entry.task_id  # it was found again
             if entry is not None and entry.submit == "unknown":
                 raise still_unknown(entry)  # it says more: what was sent, and when
         return known_id(job)
@@ -250,6 +276,7 @@ class Chapters:
         self, job: Job, *, timeout: float | None, min_interval: float
     ) -> AsyncGenerator[TaskRecord, None]:
         self.calls.check_open()
+        self._listen()
         records = self._parts.poller.follow(
             await self._known_id(job), timeout=timeout, min_interval=min_interval
         )
@@ -291,10 +318,14 @@ class Chapters:
         return UpscaleResult(entry.task_id, entry.result_urls, record, place, reference)
 
     async def unfinished(self) -> list[Job]:
+        await self._parts.rings.catch_up()
+        await self._parts.rescue.all_heard()
         jobs = []
         for entry in await self.journal.jobs("unfinished"):
             if entry.task_id is not None:
                 self._parts.poller.made(entry.task_id, traits_of(entry.intent), ago=since(entry))
+                if self._callback_url is not None and entry.intent.nonce is not None:
+                    self._parts.doorbell.expects(entry.task_id, self._callback_url)
             jobs.append(
                 Job(
                     entry.task_id or "",
@@ -313,8 +344,14 @@ class Chapters:
                 reference=reference,
             )
         record = await self.fetch(job)
-        model, sent = self._parts.wire.sent_input(record)
-        if (model, sent) != (entry.intent.model, described(entry.intent.input)):
+        wire = self._parts.wire
+        # Of several attempts that are unknown the nonce tells which one it was.
+        nonce = nonce_of(wire.sent_callback(record))
+        if nonce is not None and nonce != entry.intent.nonce:
+            others = await self.journal.jobs("unknown")
+            entry = next((each for each in others if each.intent.nonce == nonce), entry)
+        if entry.intent.reference != reference or not agrees(record, entry.intent, wire):
+            model, sent = wire.sent_input(record)
             raise ReferenceConflictError(
                 f"Task {job.task_id} is not what {clean(reference, 80)!r} submitted: it is "
                 f"{clean(model, 80)} with {clean(sent, 200)}.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .access import origin_url, usable_key
 from .durations import check_timeout
 from .errors import ConfigurationError, InvalidInputError
+from .texts import quoted
 from .urls import check_url
 
 if TYPE_CHECKING:  # all of these load when a client is constructed
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # all of these load when a client is constructed
     from typing import Any, Self
 
     from .batch import Batch
+    from .callbacks import CallbackHub
     from .chapters import OnSubmit
     from .job import Job
     from .models import TaskRecord, UploadedFile, UpscaleFactor, UpscaleResult
@@ -62,6 +64,11 @@ class TopazClient:
             on a local disk (opened and closed by the client), or a `SqliteJournal` of your own.
             None keeps nothing: then ids travel in jobs, results and errors only.
         budget: What may be spent; None sets no bound.
+        callbacks: What receives the service's callbacks: each makes the client ask at once.  Once
+            they have been seen to arrive, it asks by itself every `PollPolicy.reconcile` seconds
+            only, until one fails to come.
+        callback_url: The https URL at which the service reaches `callbacks`, sent with each
+            submit; `submit(callback_url=...)` sends another.
 
     Raises:
         ConfigurationError: No key, a key that cannot be sent, or an option out of range.
@@ -82,6 +89,8 @@ class TopazClient:
         local_addr: tuple[str, int] | None = None,
         journal: Journal | StrPath | None = None,
         budget: Budget | None = None,
+        callbacks: CallbackHub | None = None,
+        callback_url: str | None = None,
     ) -> None:
         from .batch import Batch  # aiohttp and cattrs load here, not with the package
         from .chapters import Chapters
@@ -94,6 +103,10 @@ class TopazClient:
                 "ssl=False would send the key to anybody.",
                 hint="Pass an ssl.SSLContext that knows your certificate.",
             )
+        if callback_url is not None:
+            check_url(callback_url, "callback_url", ConfigurationError)
+        if callbacks is not None and not hasattr(callbacks, "attach"):
+            raise ConfigurationError(f"{quoted(callbacks, 40)} is no CallbackHub.")
         self._base_url = base_url
         self._chapters = Chapters(
             self,
@@ -109,6 +122,8 @@ class TopazClient:
             local_addr=local_addr,
             journal=journal,
             budget=budget,
+            callbacks=callbacks,
+            callback_url=callback_url,
         )
         self._enter = self._chapters.calls.enter
         self._batch = Batch
@@ -165,7 +180,7 @@ class TopazClient:
             factor: 1, 2 or 4; 1 enhances at the original size.
             callback_url: Where the service shall send a POST when the task ends; an opaque
                 word is added to its query, which proves later that a callback is about this
-                submit.
+                submit.  None takes the client's own, if it has one.
             reference: Your own name for this piece of work, 1 to 500 characters. The same
                 reference with the same video, model and factor is one task, however many
                 callers, processes or restarts; without a journal it holds for this client only.

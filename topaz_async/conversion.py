@@ -27,6 +27,7 @@ from .models import (
 from .texts import Redact, clean
 
 __all__ = [
+    "callback_from_wire",
     "file_from_wire",
     "input_from_wire",
     "input_to_wire",
@@ -151,6 +152,12 @@ def input_from_wire(param: Any, redact: Redact) -> tuple[str | None, dict[str, A
     model = _text(request.get("model"))
     known = _FIELDS.get(model or "", fields)
     return model, {name: value for name, value in fields.items() if name in known}
+
+
+def callback_from_wire(param: Any, redact: Redact) -> str | None:
+    """Return the callback URL that a record's `param` repeats; None where it does not."""
+    request = _opened(param, redact)
+    return link(request.get("callBackUrl")) if isinstance(request, Mapping) else None
 
 
 def record_from_wire(

@@ -14,15 +14,19 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from .doorbell import Doorbell
 from .downloads import Downloader
 from .errors import ClientClosedError, TopazError
 from .limiter import SlidingWindow
 from .memory import Memory
 from .models import TaskRecord
 from .polling import Poller
-from .ports import Entry, Intent, Journal, Repeat
+from .ports import Entry, Hub, Intent, Journal, Repeat
 from .purse import Purse
+from .rescue import Rescue
 from .retries import RetryTokens, pauses
+from .ring_watch import RingWatch
+from .rings import rings_beside
 from .sessions import make_session, proxies
 from .settings import Budget, PollPolicy, Quotas, RetryPolicy, Timeouts
 from .shelf import Shelf
@@ -62,6 +66,7 @@ class Engine:
         local_addr: tuple[str, int] | None,
         journal: Journal | str | os.PathLike[str] | None,
         budget: Budget | None,
+        callbacks: Hub | None = None,
     ) -> None:
         self.wire = Wire(
             base_url=base_url,
@@ -110,14 +115,33 @@ class Engine:
         )
         self.uploader = Uploader(self._send_file, wire=self.wire, shelf=self.shelf, quotas=quotas)
         self._durations = Durations()
+        self.doorbell = Doorbell(polling.reconcile)
         self.poller = Poller(
             self._look,
             self._polls,
             polling,
             rate=None if quotas.polls is None else quotas.polls / quotas.poll_window,
             durations=self._durations,
+            doorbell=self.doorbell,
             on_record=self._noted,
         )
+        self.rings = RingWatch(
+            rings_beside(journal), self.doorbell.hear, lambda: self.poller.waiting > 0
+        )
+        self.rescue = Rescue(
+            self.wire,
+            journals=self.memory.journals,
+            task_of=self.doorbell.task_of,
+            record=self.record,
+            last_record=self._last_record,
+            on_bound=self._made,
+        )
+        self.doorbell.on_ring = self.poller.ring
+        self.doorbell.on_missed = self.poller.wake
+        self.doorbell.on_nonce = self.rescue.soon
+        self._hub = callbacks
+        if callbacks is not None:
+            callbacks.attach(self.doorbell)
         self.purse = None if budget is None else Purse(budget, self.balance)
         self.submitter = Submitter(
             self._submit,
@@ -127,7 +151,7 @@ class Engine:
             retry=retry,
             tokens=tokens,
             journal_of=self.memory.journal_of,
-            on_made=lambda task_id, intent: self.poller.made(task_id, traits_of(intent)),
+            on_made=self._made,
         )
         self.downloader = Downloader(
             self._files,
@@ -150,6 +174,14 @@ class Engine:
             # It may have failed because its input was gone from the host.
             for value in self.wire.sent_input(record)[1].values():
                 self.shelf.forget(value)
+
+    def _made(self, task_id: str, intent: Intent) -> None:
+        self.poller.made(task_id, traits_of(intent))
+
+    async def _last_record(self, task_id: str, seconds: float) -> TaskRecord:
+        """Wait for a task that the service has spoken of."""
+        self.poller.exists(task_id)
+        return await self.poller.wait(task_id, timeout=seconds)
 
     def learn_soon(self) -> None:
         """Begin to learn from the journal how long tasks take, once; nobody waits for it."""
@@ -192,6 +224,11 @@ class Engine:
     async def aclose(self, grace: float) -> None:
         """End the waits, let a createTask under way end within `grace`, close every session."""
         self._is_closed = True
+        if self._hub is not None:
+            self._hub.detach(self.doorbell)
+        self.doorbell.close()
+        await self.rings.aclose()
+        await self.rescue.aclose()
         if self._learning is not None:
             self._learning.cancel()
             await asyncio.wait([self._learning])

@@ -77,6 +77,10 @@ class Memory:
             )
         return self._fleeting
 
+    def journals(self) -> list[Journal]:
+        """Return all places where submits are written down."""
+        return [journal for journal in (self._journal, self._fleeting) if journal is not None]
+
     async def history(self) -> list[Entry]:
         """Return the newest entries of tasks that have ended, oldest first; once, then none."""
         if self._journal is None or self._has_told:
@@ -90,7 +94,7 @@ class Memory:
 
     def note(self, record: TaskRecord) -> None:
         """Write a task's new state down, beside the wait."""
-        for journal in self._kept():
+        for journal in self.journals():
             journal.note_soon(
                 record.task_id,
                 state=record.state,
@@ -101,11 +105,8 @@ class Memory:
 
     def downloaded(self, task_id: str, path: os.PathLike[str]) -> None:
         """Write down where a result was brought to."""
-        for journal in self._kept():
+        for journal in self.journals():
             self._begin(journal.downloaded(task_id, os.path.abspath(path)))
-
-    def _kept(self) -> list[Journal]:
-        return [journal for journal in (self._journal, self._fleeting) if journal is not None]
 
     def _begin(self, write: Coroutine[Any, Any, None]) -> None:
         note = asyncio.create_task(_write(write), name="topaz_async journal note")

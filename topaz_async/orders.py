@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import attrs
 
@@ -19,9 +19,10 @@ from .errors import InvalidInputError
 from .media import Media, content_hash, inspect
 from .models import TaskInput, UpscaleFactor, UpscaleInput
 from .ports import Intent
+from .texts import clean, usable_id
 from .urls import check_url, without_query
 
-__all__ = ["NONCE", "Order", "Video", "described", "is_url", "make_order"]
+__all__ = ["NONCE", "Order", "Video", "described", "is_url", "make_order", "nonce_of"]
 
 #: An https URL, a path, or an input of any model.
 Video = str | os.PathLike[str] | TaskInput
@@ -175,6 +176,17 @@ def described(values: Mapping[str, Any]) -> dict[str, str]:
     """Return an input as journals keep it: signed links lose their signature."""
     texts = {name: str(value) for name, value in values.items() if value is not None}
     return {name: without_query(text) if is_url(text) else text for name, text in texts.items()}
+
+
+def nonce_of(callback_url: str | None) -> str | None:
+    """Return the nonce in a callback URL; None when there is none, or more than one."""
+    try:
+        query = urlsplit(callback_url or "").query
+        pairs = parse_qsl(query, max_num_fields=100)
+    except ValueError:
+        return None
+    nonces = {value for name, value in pairs if name == NONCE}
+    return usable_id(nonces.pop()) if len(nonces) == 1 else None
 
 
 def _fingerprint(model: str, values: dict[str, str], content: str | None) -> str:

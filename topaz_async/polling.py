@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
+from .doorbell import NoDoorbell
 from .errors import (
     AuthenticationError,
     Billed,
@@ -19,7 +20,7 @@ from .errors import (
 )
 from .experience import Experience
 from .models import TaskRecord
-from .ports import Limiter
+from .ports import Doorbell, Limiter
 from .schedule import AT_ONCE, Age, Agenda, Pause, Schedule, plain_pauses
 from .settings import PollPolicy
 from .survival import Durations, Traits
@@ -43,7 +44,9 @@ _TICK = 0.001
 class _Watched:
     """A task that at least one waiter is looking at."""
 
-    __slots__ = ("age", "failures", "pauses", "poll", "record", "rung", "task_id", "watches")
+    __slots__ = (
+        "age", "failures", "pauses", "poll", "record", "rested", "rung", "task_id", "watches",
+    )  # fmt: skip
 
     def __init__(self, task_id: str, age: Age) -> None:
         self.task_id = task_id
@@ -55,6 +58,8 @@ class _Watched:
         self.failures = 0
         self.poll: asyncio.Task[None] | None = None
         self.rung = False
+        #: Whether its next look was put off, for its callback is relied on.
+        self.rested = False
 
 
 class Poller:
@@ -67,6 +72,7 @@ class Poller:
         policy: Cadence, error budget and bounds.
         rate: Looks a second that the quota allows; None for any number.
         durations: What is known of how long tasks take; learns from each task that ends.
+        doorbell: Knows of callbacks; None when none come.
         on_record: Called with each changed record, waiters or not.
         spread: Returns a random number from 0 to 1, for the jitter.
     """
@@ -79,6 +85,7 @@ class Poller:
         *,
         rate: float | None = None,
         durations: Durations | None = None,
+        doorbell: Doorbell | None = None,
         on_record: Callable[[TaskRecord], None] = lambda record: None,
         spread: Callable[[], float] = random.random,
     ) -> None:
@@ -93,6 +100,7 @@ class Poller:
         self._schedule = Schedule(policy=policy, rate=rate)
         self._agenda: Agenda[_Watched] = Agenda(self._schedule.patience)
         self._experience = Experience(Durations() if durations is None else durations)
+        self._doorbell: Doorbell = NoDoorbell() if doorbell is None else doorbell
         self._permits = asyncio.Semaphore(policy.in_flight)
         self._last_success = float("-inf")
         self._wake: asyncio.Future[None] | None = None
@@ -176,11 +184,19 @@ class Poller:
         watched = self._watched.get(task_id)
         if watched is None:
             return False
+        self.exists(task_id)
+        watched.pauses = 0
         if watched.poll is not None:
             watched.rung = True
         else:
             self._plan(watched, AT_ONCE)
         return True
+
+    def wake(self) -> None:
+        """Look at every task that rests: callbacks are relied on no longer."""
+        for watched in self._watched.values():
+            if watched.rested and watched.poll is None:
+                self._plan(watched, Pause(0.0, 0.0))
 
     @property
     def waiting(self) -> int:
@@ -237,10 +253,14 @@ class Poller:
         born = now if known is None or known.born is None else known.born
         watched = _Watched(task_id, Age(born))
         plain = self._next_plain(watched)
-        if known is None:  # it may have ended long ago
+        if self._doorbell.has_rung(task_id):
+            self._plan(watched, AT_ONCE)
+        elif known is None:  # it may have ended long ago
             self._plan(watched, Pause(0.0, 0.0))
         else:
             pause = self._pause(watched, plain, known.seen, 0.5)
+            if known.seen == known.born:  # it was made just now: nobody can have missed its end
+                pause = self._rest(watched, pause)
             self._plan(watched, pause, since=known.seen)
         return watched
 
@@ -254,7 +274,7 @@ class Poller:
         now = asyncio.get_running_loop().time()
         if since is not None and since < now:
             ago = now - since
-            pause = Pause(max(pause.soonest - ago, 0.0), pause.due - ago)
+            pause = Pause(max(pause.soonest - ago, 0.0), pause.due - ago, pause.rests)
         self._agenda.plan(watched, pause, now=now)
         self._nudge()
 
@@ -263,6 +283,8 @@ class Poller:
         known = self._experience.of(watched.task_id)
         traits = Traits() if known is None else known.traits
         estimate, is_of_work = self._experience.estimate(watched.age, traits)
+        if self._doorbell.has_rung(watched.task_id):
+            estimate = None  # it has ended, however long its like take
         return self._schedule.pause(
             watched.age.elapsed(now, working=is_of_work),
             plain=plain,
@@ -270,6 +292,14 @@ class Poller:
             estimate=estimate,
             spread=spread,
         )
+
+    def _rest(self, watched: _Watched, pause: Pause) -> Pause:
+        """Return a longer pause while the task's callback is relied on."""
+        seconds = self._doorbell.rest(watched.task_id)
+        watched.rested = seconds > 0.0
+        if not watched.rested:
+            return pause
+        return self._schedule.rest(pause, seconds, spread=self._spread())
 
     def _drop(self, watched: _Watched) -> None:
         del self._watched[watched.task_id]
@@ -366,15 +396,20 @@ class Poller:
         now = self._last_success
         if record.state.is_terminal:
             self._experience.ended(record, watched.age, now)
+            self._doorbell.ended(watched.task_id)
             self._drop(watched)
         else:
             watched.age.saw(now, queued=record.state.is_queued)
-            self._plan_next(watched)
+            self._plan_next(watched, may_rest=True)
 
     def _failed(self, watched: _Watched, error: TopazError) -> None:
         if self._watched.get(watched.task_id) is not watched:
             return
         now = asyncio.get_running_loop().time()
+        if watched.rested:  # nobody has looked for long: grace and outage count from now
+            watched.rested = False
+            self._last_success = now
+            self.exists(watched.task_id)
         known = self._experience.of(watched.task_id)
         if isinstance(error, TaskNotFoundError):
             if known is None or now - known.seen > self._policy.grace:
@@ -399,14 +434,15 @@ class Poller:
         _log.info("A poll of task %s failed and will be repeated: %s", watched.task_id, error)
         self._plan_next(watched)
 
-    def _plan_next(self, watched: _Watched) -> None:
+    def _plan_next(self, watched: _Watched, *, may_rest: bool = False) -> None:
         plain = self._next_plain(watched)
         if watched.rung:
             watched.rung = False
             self._plan(watched, AT_ONCE)
-        else:
-            now = asyncio.get_running_loop().time()
-            self._plan(watched, self._pause(watched, plain, now, self._spread()))
+            return
+        now = asyncio.get_running_loop().time()
+        pause = self._pause(watched, plain, now, self._spread())
+        self._plan(watched, self._rest(watched, pause) if may_rest else pause)
 
     def _end(self, watched: _Watched, error: TopazError) -> None:
         self._drop(watched)

@@ -14,12 +14,15 @@ __all__ = [
     "Answer",
     "CallbackReply",
     "Claim",
+    "Doorbell",
     "Entry",
     "FilePart",
+    "Hub",
     "Intent",
     "Journal",
     "KeptUpload",
     "Limiter",
+    "Listener",
     "Repeat",
     "Request",
     "Send",
@@ -130,6 +133,42 @@ class Limiter(Protocol):
 
     def pause(self, seconds: float) -> None:
         """Admit nobody for so many seconds from now."""
+        ...
+
+
+class Doorbell(Protocol):
+    """Knows of which tasks a callback has spoken, and whether callbacks are relied on."""
+
+    def has_rung(self, task_id: str) -> bool:
+        """Whether a callback has spoken of the task."""
+        ...
+
+    def rest(self, task_id: str) -> float:
+        """Return the seconds for which the next look may be put off; 0 for none."""
+        ...
+
+    def ended(self, task_id: str) -> None:
+        """A look saw the task's end."""
+        ...
+
+
+class Hub(Protocol):
+    """Receives callbacks."""
+
+    def attach(self, listener: Listener) -> None:
+        """Tell somebody of each callback, until it is detached or forgotten."""
+        ...
+
+    def detach(self, listener: Listener) -> None:
+        """Tell somebody no longer."""
+        ...
+
+
+class Listener(Protocol):
+    """Somebody who wants to know of each task that a callback speaks of."""
+
+    def hear(self, task_id: str, nonce: str | None, *, is_signed: bool) -> None:
+        """Take note of a callback; from any thread."""
         ...
 
 

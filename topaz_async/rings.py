@@ -9,10 +9,8 @@ from __future__ import annotations
 import io
 import os
 from contextlib import suppress
-from typing import Any
 
-from .errors import ConfigurationError
-from .texts import quoted, usable_id
+from .texts import usable_id
 
 __all__ = ["RingReader", "RingWriter", "rings_beside"]
 
@@ -22,23 +20,13 @@ _LARGEST = 1 << 20
 _MOST, _LONGEST = 4 * _LARGEST, 4096
 
 
-def rings_beside(journal: Any) -> str | None:
-    """Return the file of rings that belongs to a journal or its path; None for one in memory.
-
-    Raises:
-        ConfigurationError: It is neither.
-    """
+def rings_beside(journal: object) -> str | None:
+    """Return the file of rings that belongs to a journal or its path; None when it has no file."""
     path = getattr(journal, "path", journal)
-    if path is None:
+    if not isinstance(path, (str, os.PathLike)):
         return None
-    try:
-        text = os.fsdecode(path)
-        if not text or "\0" in text:
-            raise ValueError
-    except (TypeError, ValueError):
-        raise ConfigurationError(f"{quoted(journal, 40)} is no journal and no path.") from None
     # One file for all who come to the same journal, whichever link they came by.
-    return os.path.realpath(text) + "-rings"
+    return os.path.realpath(os.fsdecode(path)) + "-rings"
 
 
 class RingWriter:
@@ -86,13 +74,6 @@ class RingReader:
         self._file: io.FileIO | None = None
         self._rest = b""
 
-    def has_news(self) -> bool:
-        """Whether there is something to read: a look that costs next to nothing."""
-        try:
-            return self._has_grown() or self._is_another()
-        except OSError:
-            return False
-
     def read(self) -> list[tuple[str, str | None]]:
         """Return the new rings, oldest first; nothing when the file cannot be read."""
         rings: list[tuple[str, str | None]] = []
@@ -111,18 +92,14 @@ class RingReader:
             self._file.close()
         self._file, self._rest = None, b""
 
-    def _has_grown(self) -> bool:
-        if self._file is None:
-            return False
-        return os.fstat(self._file.fileno()).st_size > self._file.tell()
-
     def _is_another(self) -> bool:
         """Whether the file at our path is not the one that is read."""
         try:
             found = os.stat(self.path)
         except FileNotFoundError:
             return False
-        return self._file is None or not os.path.samestat(found, os.fstat(self._file.fileno()))
+        mine = None if self._file is None else os.fstat(self._file.fileno())
+        return mine is None or not os.path.samestat(found, mine)
 
     def _lines(self) -> list[tuple[str, str | None]]:
         if self._file is None:

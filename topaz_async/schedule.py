@@ -98,6 +98,8 @@ class Pause:
     soonest: float
     #: When the look is due by everybody's fair share; the order in which looks go.
     due: float
+    #: Whether somebody else will ring, so that nobody need look sooner, however long it takes.
+    rests: bool = False
 
 
 #: The pause before a look that goes before all others, for somebody rang the bell.
@@ -148,6 +150,11 @@ class Schedule:
         )
         return Pause(soonest * jitter, max(soonest, due) * jitter)
 
+    def rest(self, pause: Pause, seconds: float, *, spread: float = 0.5) -> Pause:
+        """Return a pause of at least so many seconds, for a task whose callback will come."""
+        seconds *= 1.0 + self.policy.jitter * (2.0 * spread - 1.0)
+        return Pause(max(pause.soonest, seconds), max(pause.due, seconds), rests=True)
+
     def round(self, pending: int) -> float:
         """Return the seconds that one look at everybody takes."""
         return 0.0 if self.rate is None else pending / self.rate
@@ -181,6 +188,7 @@ class _Planned(Generic[K]):
     since: float
     soonest: float
     due: float
+    rests: bool
 
 
 class Agenda(Generic[K]):
@@ -207,9 +215,10 @@ class Agenda(Generic[K]):
 
     def plan(self, key: K, pause: Pause, *, now: float) -> None:
         """Put a task on the agenda, or anew, just after it was submitted or looked at."""
-        planned = _Planned(key, now, now + pause.soonest, now + pause.due)
+        planned = _Planned(key, now, now + pause.soonest, now + pause.due, pause.rests)
         self._planned[key] = planned
-        self._unseen.append(planned)
+        if not planned.rests:
+            self._unseen.append(planned)
         heapq.heappush(self._early, (planned.soonest, next(self._tickets), planned))
 
     def drop(self, key: K) -> None:
@@ -223,20 +232,26 @@ class Agenda(Generic[K]):
             return None
         if self._worth:
             return self._worth[0][2].soonest
-        return min(self._early[0][0], self._unseen[0].since + self._patience(pending))
+        turn = self._early[0][0]
+        if not self._unseen:
+            return turn
+        return min(turn, self._unseen[0].since + self._patience(pending))
 
     def take(self, now: float, pending: int) -> K | None:
         """Take off the agenda whom to look at now; None when nobody is worth it yet."""
         while self._early and self._early[0][0] <= now:
             _, ticket, planned = heapq.heappop(self._early)
             heapq.heappush(self._worth, (planned.due, ticket, planned))
+            if planned.rests:  # from now on it is unseen like everybody else
+                planned.since, planned.rests = now, False
+                self._unseen.append(planned)
         self._forget()
         if not self._planned:
             return None
-        chosen = self._unseen[0]
+        chosen = self._unseen[0] if self._unseen else None
         if self._worth and self._worth[0][0] == AT_ONCE.due:
             chosen = self._worth[0][2]
-        elif now - chosen.since < self._patience(pending):
+        elif chosen is None or now - chosen.since < self._patience(pending):
             if not self._worth:
                 return None
             chosen = self._worth[0][2]

@@ -134,6 +134,9 @@ class PollPolicy:
     #: Seconds for which "recordInfo is null" means pending: after our own submit, and after the
     #: task was last seen.
     grace: float = attrs.field(default=30.0, validator=_number(0))
+    #: Seconds between looks at a task whose callback is relied on, once callbacks have been seen
+    #: to arrive.
+    reconcile: float = _seconds(60.0)
     #: Questions under way at once.
     in_flight: int = attrs.field(default=10, validator=_number(1, whole=True))
 

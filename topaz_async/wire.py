@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 
 from .conversion import (
+    callback_from_wire,
     file_from_wire,
     input_from_wire,
     input_to_wire,
@@ -335,6 +336,10 @@ class Wire:
         """Return the model and the input of a task as its record tells them, for comparing."""
         model, fields = input_from_wire(record.raw.get("param"), self.redact)
         return record.model or model, described(fields)
+
+    def sent_callback(self, record: TaskRecord) -> str | None:
+        """Return the callback URL of a task as its record tells it, or None."""
+        return callback_from_wire(record.raw.get("param"), self.redact)
 
     def uploaded(self, answer: Answer, name: str = "file-stream-upload") -> UploadedFile:
         """Return the file that an upload of this name made."""

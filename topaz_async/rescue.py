@@ -1,0 +1,143 @@
+"""Find a submit whose answer was lost again, by the callback of the task that it made.
+
+A submit's callback URL holds a nonce that only the service and the journal know.  So a signed
+callback with the nonce of an unknown submit names its task; it is believed once recordInfo
+tells of the same model and input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from .errors import JournalError, TopazError, clean
+from .models import TaskRecord
+from .orders import described, nonce_of
+from .ports import Entry, Intent, Journal
+from .wire import Wire
+
+__all__ = ["Rescue", "agrees"]
+
+_log = logging.getLogger("topaz_async")
+
+#: Seconds for which the service is asked about a task that a callback named.
+_LONGEST = 3600.0
+
+
+def agrees(record: TaskRecord, intent: Intent, wire: Wire) -> bool:
+    """Tell whether a task is what was submitted: model, input and, where it is told, the nonce."""
+    told = nonce_of(wire.sent_callback(record))
+    if told is not None and told != intent.nonce:
+        return False
+    return wire.sent_input(record) == (intent.model, described(intent.input))
+
+
+class Rescue:
+    """Binds unknown submits of one client's journals.
+
+    Args:
+        wire: Reads what a record tells of its submit.
+        journals: Returns where submits are written down.
+        task_of: Returns the task whose callback came with a nonce, or None.
+        record: Asks about a task, again if need be.
+        last_record: Waits for a task's last record, so many seconds at most.
+        on_bound: Called with each task that was found again, and its intent.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        journals: Callable[[], Sequence[Journal]],
+        task_of: Callable[[str], str | None],
+        record: Callable[[str], Awaitable[TaskRecord]],
+        last_record: Callable[[str, float], Awaitable[TaskRecord]],
+        on_bound: Callable[[str, Intent], None],
+    ) -> None:
+        self._wire = wire
+        self._journals = journals
+        self._task_of = task_of
+        self._record = record
+        self._last_record = last_record
+        self._on_bound = on_bound
+        self._news: dict[str, str] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def soon(self, task_id: str, nonce: str) -> None:
+        """Look beside everything else whether a callback's nonce is that of an unknown submit."""
+        self._news[nonce] = task_id
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._look(), name="topaz_async rescue")
+
+    async def _look(self) -> None:
+        while self._news:
+            news, self._news = self._news, {}
+            for journal, entry in await self._unknown():
+                task_id = news.get(entry.intent.nonce or "")
+                if task_id is None:
+                    continue
+                try:
+                    record = await self._last_record(task_id, _LONGEST)
+                    await self._settle(journal, entry, record)
+                except TopazError as error:
+                    _log.warning(
+                        "Task %s may be that of an unknown submit, but it could not be asked "
+                        "about: %s", task_id, error,
+                    )  # fmt: skip
+
+    async def all_heard(self) -> None:
+        """Bind every unknown submit whose callback has been heard."""
+        for journal, entry in await self._unknown():
+            task_id = self._task_of(entry.intent.nonce or "")
+            if task_id is not None:
+                try:
+                    await self._settle(journal, entry, await self._record(task_id))
+                except TopazError as error:
+                    _log.warning("Task %s could not be asked about: %s", task_id, error)
+
+    async def task_for(self, intent: Intent) -> str | None:
+        """Return the task of a submit that has just become unknown, if its callback was heard."""
+        task_id = self._task_of(intent.nonce or "")
+        if task_id is None:
+            return None
+        try:
+            record = await self._record(task_id)
+            if not agrees(record, intent, self._wire):
+                return None
+            for journal, entry in await self._unknown():
+                if entry.intent.nonce == intent.nonce:
+                    await self._settle(journal, entry, record)
+        except TopazError:  # the submit's own error says more
+            return None
+        self._on_bound(task_id, intent)
+        return task_id
+
+    async def _unknown(self) -> list[tuple[Journal, Entry]]:
+        found: list[tuple[Journal, Entry]] = []
+        for journal in self._journals():
+            try:
+                entries = await journal.jobs("unknown")
+            except JournalError as error:
+                _log.warning("The journal could not be read: %s", error)
+            else:
+                found += [(journal, entry) for entry in entries if entry.intent.nonce is not None]
+        return found
+
+    async def _settle(self, journal: Journal, entry: Entry, record: TaskRecord) -> None:
+        if not agrees(record, entry.intent, self._wire):
+            _log.warning(
+                "A callback of task %s came with the nonce of an unknown submit, but the task is "
+                "other work; nothing was bound.", record.task_id,
+            )  # fmt: skip
+            return
+        await journal.bind(entry.id, record.task_id)
+        name = f" of {clean(entry.intent.reference, 80)!r}" if entry.intent.reference else ""
+        _log.warning("Its callback tells the unknown submit%s: task %s.", name, record.task_id)
+        self._on_bound(record.task_id, entry.intent)
+
+    async def aclose(self) -> None:
+        """Look no longer."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
