@@ -19,6 +19,9 @@ from topaz_async import (
     Budget,
     BudgetError,
     CallbackError,
+    CallbackEvent,
+    CallbackHub,
+    CallbackReply,
     ClientClosedError,
     ConfigurationError,
     ConnectError,
@@ -247,6 +250,27 @@ async def after_a_crash() -> None:
     assert_type(await topaz.journal.forget("order-17"), bool)
 
 
+async def callbacks() -> None:
+    """A hub behind any framework, with a server of its own, and without a client."""
+    hub = CallbackHub(
+        ["old", "new"], max_body=10_000, timeout=5, window=60, journal=Path("a.sqlite")
+    )
+    CallbackHub(None, accept_unsigned=True)
+    headers: Mapping[str, str] = {}
+    assert_type(await hub.handle(headers, b"", query="a=1"), CallbackReply)
+    reply = await hub.handle([(b"x-name", b"value")], b"")
+    assert_type(reply.status, int)
+    assert_type(reply.body, bytes)
+    assert_type(reply.content_type, str)
+    async with hub.serve("127.0.0.1", 0, path="/kie") as url:
+        assert_type(url, str)
+    async for event in hub.events():
+        assert_type(event, CallbackEvent)
+        assert_type(event.task_id, str)
+        assert_type(event.state, TaskState | None)
+        assert_type(event.received_at, datetime)
+
+
 async def many(topaz: TopazClient) -> None:
     """A batch is entered and iterated, or awaited for its report."""
     async with topaz.upscale_many(["a.mp4", Path("b.mp4")], output_dir="out") as batch:
@@ -281,6 +305,8 @@ def settings() -> None:
         local_addr=("127.0.0.1", 0),
         journal=Path("jobs.sqlite"),
         budget=Budget(min_balance=10),
+        callbacks=CallbackHub("secret"),
+        callback_url="https://app.example/kie",
     )
     assert_type(PollPolicy.documented(), PollPolicy)
     assert_type(PollPolicy().steps, tuple[tuple[float, float], ...])

@@ -176,7 +176,7 @@ class Chapters:
         lock = self._lock_of(reference)
         try:
             async with lock:
-                task_id = await self._parts.submitter.known(order)
+                task_id = await self._known(order)
                 if task_id is None:
                     task_id = await self._bought(order, on_progress)
         except asyncio.CancelledError:
@@ -205,6 +205,19 @@ class Chapters:
         if reference is None:
             return asyncio.Lock()
         return self._locks.setdefault(reference, asyncio.Lock())
+
+    async def _known(self, order: Order) -> str | None:
+        """Return the task that the order's reference stands for already, or None."""
+        try:
+            return await self._parts.submitter.known(order)
+        except SubmitUnknownError:
+            await self._find_again()
+            return await self._parts.submitter.known(order)
+
+    async def _find_again(self) -> None:
+        """Bind unknown submits whose callback has come, wherever it was received."""
+        await self._parts.rings.catch_up()
+        await self._parts.rescue.all_heard()
 
     async def _bought(self, order: Order, on_progress: OnProgress | None) -> str:
         """Buy, and prepare for the callback; it may even tell what an answer that was lost said."""
@@ -318,8 +331,7 @@ class Chapters:
         return UpscaleResult(entry.task_id, entry.result_urls, record, place, reference)
 
     async def unfinished(self) -> list[Job]:
-        await self._parts.rings.catch_up()
-        await self._parts.rescue.all_heard()
+        await self._find_again()
         jobs = []
         for entry in await self.journal.jobs("unfinished"):
             if entry.task_id is not None:
@@ -345,10 +357,10 @@ class Chapters:
             )
         record = await self.fetch(job)
         wire = self._parts.wire
-        # Of several attempts that are unknown the nonce tells which one it was.
+        # Of several attempts the nonce tells which one it was.
         nonce = nonce_of(wire.sent_callback(record))
         if nonce is not None and nonce != entry.intent.nonce:
-            others = await self.journal.jobs("unknown")
+            others = await self.journal.jobs()
             entry = next((each for each in others if each.intent.nonce == nonce), entry)
         if entry.intent.reference != reference or not agrees(record, entry.intent, wire):
             model, sent = wire.sent_input(record)

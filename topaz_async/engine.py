@@ -133,7 +133,6 @@ class Engine:
             journals=self.memory.journals,
             task_of=self.doorbell.task_of,
             record=self.record,
-            last_record=self._last_record,
             on_bound=self._made,
         )
         self.doorbell.on_ring = self.poller.ring
@@ -177,11 +176,6 @@ class Engine:
 
     def _made(self, task_id: str, intent: Intent) -> None:
         self.poller.made(task_id, traits_of(intent))
-
-    async def _last_record(self, task_id: str, seconds: float) -> TaskRecord:
-        """Wait for a task that the service has spoken of."""
-        self.poller.exists(task_id)
-        return await self.poller.wait(task_id, timeout=seconds)
 
     def learn_soon(self) -> None:
         """Begin to learn from the journal how long tasks take, once; nobody waits for it."""

@@ -8,6 +8,7 @@ tells of the same model and input.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -21,8 +22,11 @@ __all__ = ["Rescue", "agrees"]
 
 _log = logging.getLogger("topaz_async")
 
-#: Seconds for which the service is asked about a task that a callback named.
-_LONGEST = 3600.0
+#: Seconds before the service is asked again about tasks that could not be asked about: the
+#: first pause, its growth, and the longest.
+_FIRST, _GROWTH, _LONGEST = 1.0, 3.0, 600.0
+#: Nonces that are looked for at once; the oldest are left to `recover()`.
+_MOST = 1000
 
 
 def agrees(record: TaskRecord, intent: Intent, wire: Wire) -> bool:
@@ -41,7 +45,6 @@ class Rescue:
         journals: Returns where submits are written down.
         task_of: Returns the task whose callback came with a nonce, or None.
         record: Asks about a task, again if need be.
-        last_record: Waits for a task's last record, so many seconds at most.
         on_bound: Called with each task that was found again, and its intent.
     """
 
@@ -52,49 +55,63 @@ class Rescue:
         journals: Callable[[], Sequence[Journal]],
         task_of: Callable[[str], str | None],
         record: Callable[[str], Awaitable[TaskRecord]],
-        last_record: Callable[[str, float], Awaitable[TaskRecord]],
         on_bound: Callable[[str, Intent], None],
     ) -> None:
         self._wire = wire
         self._journals = journals
         self._task_of = task_of
         self._record = record
-        self._last_record = last_record
+        self._one_by_one = asyncio.Lock()
         self._on_bound = on_bound
         self._news: dict[str, str] = {}
+        self._stir = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def soon(self, task_id: str, nonce: str) -> None:
         """Look beside everything else whether a callback's nonce is that of an unknown submit."""
         self._news[nonce] = task_id
+        if len(self._news) > _MOST:
+            del self._news[next(iter(self._news))]
+        self._stir.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look(), name="topaz_async rescue")
 
     async def _look(self) -> None:
+        pause = _FIRST
         while self._news:
-            news, self._news = self._news, {}
-            for journal, entry in await self._unknown():
-                task_id = news.get(entry.intent.nonce or "")
-                if task_id is None:
-                    continue
-                try:
-                    record = await self._last_record(task_id, _LONGEST)
-                    await self._settle(journal, entry, record)
-                except TopazError as error:
-                    _log.warning(
-                        "Task %s may be that of an unknown submit, but it could not be asked "
-                        "about: %s", task_id, error,
-                    )  # fmt: skip
+            self._stir.clear()
+            news = dict(self._news)
+            unsettled = await self._bind_all(news.get)
+            for nonce in news.keys() - unsettled:
+                self._news.pop(nonce, None)
+            if unsettled:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._stir.wait()
+                pause = min(_GROWTH * pause, _LONGEST)
 
     async def all_heard(self) -> None:
         """Bind every unknown submit whose callback has been heard."""
-        for journal, entry in await self._unknown():
-            task_id = self._task_of(entry.intent.nonce or "")
-            if task_id is not None:
+        await self._bind_all(self._task_of)
+
+    async def _bind_all(self, task_of: Callable[[str], str | None]) -> set[str]:
+        """Bind the unknown submits whose task is told; return the nonces of those that failed."""
+        failed: set[str] = set()
+        async with self._one_by_one:
+            for journal, entry in await self._unknown():
+                nonce = entry.intent.nonce or ""
+                task_id = task_of(nonce)
+                if task_id is None:
+                    continue
                 try:
                     await self._settle(journal, entry, await self._record(task_id))
                 except TopazError as error:
-                    _log.warning("Task %s could not be asked about: %s", task_id, error)
+                    failed.add(nonce)
+                    _log.warning(
+                        "Task %s may be that of an unknown submit, but could not be asked about: "
+                        "%s", task_id, error,
+                    )  # fmt: skip
+        return failed
 
     async def task_for(self, intent: Intent) -> str | None:
         """Return the task of a submit that has just become unknown, if its callback was heard."""

@@ -62,5 +62,3 @@ class RingWatch:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        if self._reader is not None:
-            self._reader.close()

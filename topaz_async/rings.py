@@ -6,7 +6,6 @@ than "ask now", so a lost one costs a pause of the poll, and a wrong one a quest
 
 from __future__ import annotations
 
-import io
 import os
 from contextlib import suppress
 
@@ -57,9 +56,8 @@ class RingWriter:
         finally:
             os.close(handle)
         if is_full:
-            # Whoever reads the old file has it open and reads it to its end.
-            with suppress(OSError):
-                os.replace(self.path, f"{self.path}.old")
+            with suppress(OSError):  # where another process has just done it, or may not
+                os.replace(self.path, _aside(self.path))
 
 
 class RingReader:
@@ -71,40 +69,30 @@ class RingReader:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._file: io.FileIO | None = None
+        self._file: tuple[int, int] | None = None
+        self._position = 0
         self._rest = b""
 
     def read(self) -> list[tuple[str, str | None]]:
         """Return the new rings, oldest first; nothing when the file cannot be read."""
         rings: list[tuple[str, str | None]] = []
         with suppress(OSError):
-            rings += self._lines()
-            if self._is_another():
-                self.close()
-                # Unbuffered: its position is where it was read to.
-                self._file = io.FileIO(self.path)
-                rings += self._lines()
+            if _identity(self.path) != self._file:
+                with suppress(OSError):
+                    if self._file == _identity(_aside(self.path)):
+                        rings += self._lines(_aside(self.path))
+                self._file, self._position, self._rest = None, 0, b""
+            rings += self._lines(self.path)
         return rings
 
-    def close(self) -> None:
-        """Let go of the file; reading begins anew after it."""
-        if self._file is not None:
-            self._file.close()
-        self._file, self._rest = None, b""
-
-    def _is_another(self) -> bool:
-        """Whether the file at our path is not the one that is read."""
-        try:
-            found = os.stat(self.path)
-        except FileNotFoundError:
-            return False
-        mine = None if self._file is None else os.fstat(self._file.fileno())
-        return mine is None or not os.path.samestat(found, mine)
-
-    def _lines(self) -> list[tuple[str, str | None]]:
-        if self._file is None:
-            return []
-        *lines, rest = (self._rest + self._file.read(_MOST)).split(b"\n")
+    def _lines(self, path: str) -> list[tuple[str, str | None]]:
+        # Opened anew each time: a file that is held open would have to be closed by somebody.
+        with open(path, "rb", buffering=0) as file:
+            found = os.fstat(file.fileno())
+            self._file = found.st_dev, found.st_ino
+            file.seek(self._position)
+            *lines, rest = (self._rest + file.read(_MOST)).split(b"\n")
+            self._position = file.tell()
         self._rest = rest[:_LONGEST]
         rings = []
         for line in lines:
@@ -113,3 +101,13 @@ class RingReader:
             if usable_id(task_id) is not None:
                 rings.append((task_id, usable_id(nonce)))
         return rings
+
+
+def _aside(path: str) -> str:
+    """Return where a full file is put."""
+    return f"{path}.old"
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
