@@ -34,6 +34,7 @@ COMMANDS = (
     ("forget", "commands_tasks:forget", "Drop tasks from the journal of this machine."),
     ("credits", "commands_service:credits", "Show the balance of the account."),
     ("upload", "commands_service:upload", "Send a file to the service, and print its address."),
+    ("listen", "commands_service:listen", "Receive the service's callbacks."),
     ("demo", "commands_service:demo", "See it work on this machine: no key, no cost."),
     ("sandbox", "commands_service:sandbox", "Run the service on this machine."),
     ("compare", "commands_tools:compare", "Lay two videos over each other on a page."),

@@ -11,7 +11,7 @@ from .display import make_console
 from .options import ADVANCED, HERE, PLAINLY, Telling, Where, amount, port
 from .running import run_story
 
-__all__ = ["credits", "demo", "sandbox", "upload"]
+__all__ = ["credits", "demo", "listen", "sandbox", "upload"]
 
 _SECONDS = Parameter(metavar="SECONDS", validator=amount)
 
@@ -61,6 +61,49 @@ def upload(
     service = named(where.base_url, where.upload_url)
     quotas = Quotas() if max_mb is None else Quotas(max_upload_bytes=int(max_mb * 1024 * 1024))
     run_story(lambda stop: story(file, service, telling, stop, quotas=quotas))
+
+
+def listen(
+    *,
+    host: str = "127.0.0.1",
+    port: Annotated[int, Parameter(validator=port)] = 8080,
+    path: str = "/",
+    accept_unsigned: bool = False,
+    where: Where = HERE,
+) -> None:
+    """Receive the service's callbacks, and show each task that has ended.
+
+      topaz-async listen
+      topaz-async listen --port 9000 --path /kie --journal topaz.sqlite
+
+    Put it behind a reverse proxy that speaks https, and give its public address
+    to submits as callback URL. The webhook key of your account is read from the
+    environment variable KIE_WEBHOOK_KEY. Commands and programs on this machine
+    that keep the same journal hear of each callback at once. Ctrl-C stops it.
+
+    Args:
+        host: The address to listen at; 127.0.0.1 by default.
+        port: The port; 8080 by default, 0 for a free one.
+        path: The one path that is answered; / by default.
+        accept_unsigned: Take callbacks without looking for a signature, from anybody.
+    """
+    from .listening import listen as story
+    from .places import journal_path
+    from .sources import base_url
+
+    journal = journal_path(where, base_url(where.base_url).value or "")
+    console = make_console()
+    run_story(
+        lambda stop: story(
+            console,
+            stop,
+            host=host,
+            port=port,
+            path=path,
+            journal=journal,
+            accept_unsigned=accept_unsigned,
+        )
+    )
 
 
 def demo(
