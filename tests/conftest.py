@@ -18,6 +18,8 @@ FAST_POLLING = PollPolicy(first=0.02, longest=0.06, outage=1.2, grace=0.3)
 FAST_RETRY = RetryPolicy(first=0.005, longest=0.08)
 #: The service's own ratio, twenty times as fast.
 FAST_QUOTAS = Quotas(submit_window=0.5, polls=None)
+#: Signs the callbacks of the sandbox.
+WEBHOOK_KEY = "example-hmac-key"
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +41,9 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
     """A sandbox at the service's ratio of quotas, twenty times as fast."""
-    async with Sandbox(submit_window=0.5, poll_quota=None, credits=100_000.0) as running:
+    async with Sandbox(
+        submit_window=0.5, poll_quota=None, credits=100_000.0, webhook_key=WEBHOOK_KEY
+    ) as running:
         yield running
 
 

@@ -22,20 +22,24 @@ import contextlib
 import inspect
 import io
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import aiohttp
 import pytest
 
 import topaz_async
 from topaz_async.sandbox import Fault, Sandbox
 
 from .clips import image
-from .conftest import client_of
+from .conftest import WEBHOOK_KEY, client_of
+from .receivers import body_of, post, signed
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -50,7 +54,12 @@ _BLOCK = re.compile(
 )
 
 #: Of a program; pytest loads the plugins it is told to, for the others take a second.
-_ENVIRONMENT = {"PATH": "", "PYTHONUTF8": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+_ENVIRONMENT = {
+    "PATH": "",
+    "PYTHONUTF8": "1",
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    "KIE_WEBHOOK_KEY": WEBHOOK_KEY,
+}
 
 _AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
@@ -122,11 +131,13 @@ def folder(tmp_path: Path, tiny_clip: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
-async def run(*command: str, folder: Path, key: str = "", typed: str = "") -> str:
+async def run(
+    *command: str, folder: Path, key: str = "", typed: str = "", **environment: str
+) -> str:
     """Run a program in a folder, without the settings of this machine; return what it prints."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-W", "error", *command,
-        cwd=folder, env={"KIE_API_KEY": key, **_ENVIRONMENT},
+        cwd=folder, env={"KIE_API_KEY": key, **_ENVIRONMENT, **environment},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     output, _ = await asyncio.wait_for(process.communicate(typed.encode()), 50)
@@ -163,6 +174,8 @@ async def test_programs_run_as_they_stand(block: Block, sandbox: Sandbox, folder
 @of_kind("fragment")
 async def test_fragments_run_as_they_stand(block: Block, sandbox: Sandbox, folder: Path) -> None:
     """Lines of a page do what the page says, inside an open client with a journal."""
+    if "fastapi" in block.code:
+        pytest.importorskip("fastapi")
     async with client_of(sandbox, journal="topaz.sqlite") as topaz:
         names: dict[str, Any] = {"asyncio": asyncio, "topaz": topaz}
         names["url"] = (await topaz.upload("clip.mp4")).url
@@ -259,7 +272,133 @@ async def test_example_budget(example: Any, sandbox: Sandbox) -> None:
     assert 1 == len(sandbox.books.billed)
 
 
+@contextlib.asynccontextmanager
+async def serving(*command: str, folder: Path, **environment: str) -> AsyncIterator[str]:
+    """Run a program that serves at `PORT` until the block ends; gives its origin."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    origin = f"http://127.0.0.1:{port}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *(word.replace("PORT", str(port)) for word in command),
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**_ENVIRONMENT, "PORT": str(port), "CALLBACK_URL": f"{origin}/kie/callback",
+             **environment},
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(20):
+            while process.returncode is None:
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.close()
+                    break
+                await asyncio.sleep(0.05)
+        yield origin
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        output, _ = await asyncio.wait_for(process.communicate(), 20)
+    assert b"Traceback" not in output, output.decode()
+
+
+@pytest.mark.parametrize("name", ["callbacks_aiohttp", "callbacks_fastapi"])
+async def test_example_callbacks(name: str, sandbox: Sandbox, folder: Path) -> None:
+    """A web service upscales, and its callback is taken; the same order is not paid twice."""
+    if name == "callbacks_fastapi":
+        pytest.importorskip("fastapi")
+        pytest.importorskip("uvicorn")
+    async with client_of(sandbox) as topaz:
+        video = (await topaz.upload("clip.mp4")).url
+    path = str(DOCS / "examples" / f"{name}.py")
+    program = ("-c", _RUNNER, sandbox.base_url, sandbox.upload_url, path)
+    async with (
+        serving(*program, folder=folder, KIE_API_KEY=sandbox.api_key) as origin,
+        aiohttp.ClientSession() as session,
+    ):
+        for wish, status in ((video, 200), (video, 200), ("ftp://x/y.mp4", 502)):
+            order = {"order": "17" if wish == video else "18", "video_url": wish}
+            async with session.post(f"{origin}/upscale", json=order) as answer:
+                assert status == answer.status
+                told = await answer.json()
+        assert "no" == told.get("detail", told)["billed"]
+        await sandbox.books.until(lambda books: bool(books.callbacks))
+        async with session.post(f"{origin}/kie/callback", json={"taskId": "x"}) as answer:
+            assert 401 == answer.status
+    assert ([200], 1) == (
+        [sent.status for sent in sandbox.books.callbacks], len(sandbox.books.billed),
+    )  # fmt: skip
+
+
+async def test_example_callbacks_worker(sandbox: Sandbox, folder: Path) -> None:
+    """A worker hears of callbacks that `topaz-async listen` received."""
+    async with client_of(sandbox) as topaz:
+        videos = [(await topaz.upload(name)).url for name in ("one.mp4", "two.mp4")]
+    listen = ("-m", "topaz_async", "listen", "--path", "/kie/callback")
+    options = ("--port", "PORT", "--journal", "topaz.sqlite")
+    async with serving(*listen, *options, folder=folder) as origin:
+        printed = await run(
+            "-c", _RUNNER, sandbox.base_url, sandbox.upload_url,
+            str(DOCS / "examples" / "callbacks_worker.py"), *videos,
+            folder=folder, key=sandbox.api_key, CALLBACK_URL=f"{origin}/kie/callback",
+        )  # fmt: skip
+        await sandbox.books.until(lambda books: len(books.callbacks) == 2)
+    assert 2 == printed.count(".mp4: http")
+    assert [200, 200] == [sent.status for sent in sandbox.books.callbacks]
+    assert 2 == len((folder / "topaz.sqlite-rings").read_text().split()) / 2
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+async def test_the_proxys_configuration_passes_callbacks_on(tmp_path: Path) -> None:
+    """The page's nginx block brings signature, path and nonce through, and no other path."""
+    page = (DOCS / "how-to" / "callbacks-proxy.md").read_text(encoding="utf-8")
+    block = re.search(r"```nginx\n(.*?)```", page, re.DOTALL)
+    assert block is not None
+    heard: list[str | None] = []
+
+    class Ear:
+        def hear(self, task_id: str, nonce: str | None, *, is_signed: bool) -> None:
+            heard.append(nonce)
+
+    hub, ear = topaz_async.CallbackHub(WEBHOOK_KEY), Ear()
+    hub.attach(ear)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        front = free.getsockname()[1]
+    async with hub.serve(port=0, path="/kie/callback") as url:
+        inside = block[1].replace("8080", url.split(":")[2].split("/")[0])
+        paths = "".join(
+            f"{name}_temp_path {tmp_path}/{name};"
+            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        (tmp_path / "nginx.conf").write_text(
+            f"daemon off; pid {tmp_path}/pid; error_log stderr; events {{}}\n"
+            f"http {{ access_log off; {paths} server {{ listen 127.0.0.1:{front};\n{inside} }} }}"
+        )
+        proxy = await asyncio.create_subprocess_exec(
+            str(shutil.which("nginx")), "-e", "stderr", "-p", tmp_path, "-c", "nginx.conf",
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(10):
+                while True:
+                    with contextlib.suppress(OSError):
+                        await post(f"http://127.0.0.1:{front}/")
+                        break
+                    await asyncio.sleep(0.02)
+            address = f"http://127.0.0.1:{front}/kie/callback"
+            statuses = [
+                (await post(f"{address}?a=1&topaz_nonce=n-1", body_of(), signed()))[0],
+                (await post(address, body_of(), signed(key="guess")))[0],
+                (await post(f"{address}/x", body_of(), signed()))[0],
+                (await post(address, b" " * 1_100_000, signed()))[0],
+            ]
+        finally:
+            proxy.terminate()
+            await proxy.wait()
+    assert ([200, 401, 413], ["n-1"]) == (statuses[:2] + statuses[3:], heard)
+    assert 400 <= statuses[2] < 500
+
+
 def test_every_example_has_a_test() -> None:
     """Nothing lies among the examples that nobody runs."""
     tested = {name.removeprefix("test_example_") for name in globals()}
+    tested |= {"callbacks_aiohttp", "callbacks_fastapi"}  # of one test
     assert [] == [path.name for path in EXAMPLES if path.stem not in tested]
