@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakSet
+from weakref import ref
 
 import attrs
 
@@ -29,7 +29,7 @@ from .heard import Heard
 from .loops import call_on
 from .models import TaskState
 from .notices import read_notice
-from .orders import NONCE, nonce_of
+from .orders import nonce_in
 from .ports import CallbackReply, Journal, Listener
 from .rings import RingWriter, rings_beside
 from .signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, WINDOW, verify
@@ -48,8 +48,9 @@ Text = str | bytes
 #: Header names and values, as any framework has them.
 Headers = Mapping[Any, Any] | Iterable[tuple[Text, Text]]
 
-#: Tasks whose callbacks are remembered: later ones of the same task have no effect.
-_REMEMBERED = 50_000
+#: Tasks whose callbacks are remembered: later ones of the same task have no effect.  An account
+#: that makes 20 tasks in 10 s has made so many in 83 minutes; a callback is repeated for one.
+_REMEMBERED = 10_000
 #: Events that wait for a slow reader; the oldest go first.
 _WAITING = 10_000
 #: Seconds between two log lines about callbacks that were refused.
@@ -128,8 +129,9 @@ class CallbackHub:
         self._rings = None if rings is None else RingWriter(rings)
         self._lock = threading.Lock()
         self._heard = Heard(_REMEMBERED)
-        self._listeners: WeakSet[Listener] = WeakSet()
-        self._readers: WeakSet[_Events] = WeakSet()
+        # Whoever forgets to detach is forgotten.
+        self._listeners: tuple[ref[Listener], ...] = ()
+        self._readers: tuple[ref[_Events], ...] = ()
         self._refused = 0
         self._told = float("-inf")
 
@@ -208,18 +210,18 @@ class CallbackHub:
         """
         reader = _Events()
         with self._lock:
-            self._readers.add(reader)
+            self._readers = (*(each for each in self._readers if each()), ref(reader))
         return reader
 
     def attach(self, listener: Listener) -> None:
         """Tell somebody of each callback, until it is detached or forgotten."""
         with self._lock:
-            self._listeners.add(listener)
+            self._listeners = (*(each for each in self._listeners if each()), ref(listener))
 
     def detach(self, listener: Listener) -> None:
         """Tell somebody no longer."""
         with self._lock:
-            self._listeners.discard(listener)
+            self._listeners = tuple(e for e in self._listeners if e() not in (None, listener))
 
     # -- one callback -----------------------------------------------------------------------
 
@@ -245,7 +247,7 @@ class CallbackHub:
             return self.refused(400, error.message)
         except CallbackError as error:
             return self.refused(401, error.message)
-        self._accept(notice.task_id, notice.state, _nonce_in(query))
+        self._accept(notice.task_id, notice.state, nonce_in(_text(query)))
         return _TAKEN
 
     def refused(self, status: int, words: str) -> CallbackReply:
@@ -264,13 +266,14 @@ class CallbackHub:
         with self._lock:  # frameworks with threads may share a hub
             if not self._heard.add(task_id, nonce):
                 return
-            listeners, readers = list(self._listeners), list(self._readers)
-        event = CallbackEvent(task_id, state, datetime.now(UTC))
         is_signed = bool(self._secrets)
-        for listener in listeners:
-            listener.hear(task_id, nonce, is_signed=is_signed)
-        for reader in readers:
-            reader.put(event)
+        for listening in self._listeners:
+            if (listener := listening()) is not None:
+                listener.hear(task_id, nonce, is_signed=is_signed)
+        event = CallbackEvent(task_id, state, datetime.now(UTC))
+        for reading in self._readers:
+            if (reader := reading()) is not None:
+                reader.put(event)
         if self._rings is not None and is_signed:
             try:
                 self._rings.ring(task_id, nonce)
@@ -349,19 +352,21 @@ def _signed_with(headers: Headers) -> tuple[str | None, str | None]:
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     found: dict[str, str] = {}
     for name, value in pairs:
-        word = _text(name).lower()
-        if word in (TIMESTAMP_HEADER, SIGNATURE_HEADER):
+        word = _WANTED.get(name.lower())
+        if word is not None:
             if word in found:
                 raise SignatureError(f"The callback has two headers {word}.")
             found[word] = _text(value)
     return found.get(TIMESTAMP_HEADER), found.get(SIGNATURE_HEADER)
 
 
-def _text(value: object) -> str:
+#: The names of the headers, as texts and as bytes.
+_WANTED = {
+    spelling: name
+    for name in (TIMESTAMP_HEADER, SIGNATURE_HEADER)
+    for spelling in (name, name.encode())
+}
+
+
+def _text(value: str | bytes) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
-
-
-def _nonce_in(query: str | bytes) -> str | None:
-    """Return the one nonce in a query; None when there is none, or more than one."""
-    text = _text(query)
-    return nonce_of(f"?{text}") if NONCE in text else None

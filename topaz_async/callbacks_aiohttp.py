@@ -88,9 +88,7 @@ def _handler(hub: Taker) -> Handler:
             response.force_close()
             return response
         # Raw, so that a header that came twice is seen twice.
-        return _response(
-            hub.take(request.raw_headers, body, request.rel_url.raw_query_string.encode())
-        )
+        return _response(hub.take(request.raw_headers, body, request.rel_url.raw_query_string))
 
     return take
 
@@ -99,6 +97,8 @@ async def _read(hub: Taker, request: web.Request) -> tuple[bytes, CallbackReply 
     """Return the body, or what to answer to one that cannot be had."""
     body = bytearray()
     try:
+        if request.content.is_eof():  # all of it came with the headers, as it nearly always does
+            return request.content.read_nowait(), None
         async with asyncio.timeout(hub.timeout):
             async for piece in request.content.iter_any():
                 body += piece

@@ -33,7 +33,7 @@ from .errors import (
 from .files import Files
 from .job import Job, JobClient, known_id
 from .models import TaskRecord, UpscaleFactor, UpscaleInput, UpscaleResult
-from .orders import Order, Video, make_order, nonce_of
+from .orders import Order, Video, make_order, nonce_in
 from .ports import Journal
 from .rescue import agrees
 from .results import settle
@@ -358,7 +358,7 @@ class Chapters:
         record = await self.fetch(job)
         wire = self._parts.wire
         # Of several attempts the nonce tells which one it was.
-        nonce = nonce_of(wire.sent_callback(record))
+        nonce = nonce_in(wire.sent_callback(record) or "")
         if nonce is not None and nonce != entry.intent.nonce:
             others = await self.journal.jobs()
             entry = next((each for each in others if each.intent.nonce == nonce), entry)

@@ -19,8 +19,9 @@ __all__ = ["Doorbell", "NoDoorbell"]
 
 _log = logging.getLogger("topaz_async")
 
-#: How many tasks are remembered; the oldest are forgotten first.
-_REMEMBERED = 50_000
+#: How many submits with a callback URL are remembered, and how many callbacks; the oldest are
+#: forgotten first.
+_EXPECTED, _HEARD = 50_000, 10_000
 #: This share of the slow pause is a callback's time to follow the end that was seen by asking.
 _PATIENCE = 1 / 6
 
@@ -47,7 +48,7 @@ class Doorbell:
 
     def __init__(self, reconcile: float) -> None:
         self._reconcile = reconcile
-        self._heard = Heard(_REMEMBERED)
+        self._heard = Heard(_HEARD)
         self._expected: OrderedDict[str, str] = OrderedDict()
         self._proven: set[str] = set()
         self._overdue: dict[str, asyncio.TimerHandle] = {}
@@ -91,7 +92,7 @@ class Doorbell:
         origin = _origin(callback_url)
         self._expected[task_id] = origin
         self._expected.move_to_end(task_id)
-        while len(self._expected) > _REMEMBERED:
+        while len(self._expected) > _EXPECTED:
             self._expected.popitem(last=False)
         if task_id in self._heard:  # it came before createTask's answer
             self._proven.add(origin)

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -19,10 +19,10 @@ from .errors import InvalidInputError
 from .media import Media, content_hash, inspect
 from .models import TaskInput, UpscaleFactor, UpscaleInput
 from .ports import Intent
-from .texts import clean, usable_id
+from .texts import clean
 from .urls import check_url, without_query
 
-__all__ = ["NONCE", "Order", "Video", "described", "is_url", "make_order", "nonce_of"]
+__all__ = ["NONCE", "Order", "Video", "described", "is_url", "make_order", "nonce_in"]
 
 #: An https URL, a path, or an input of any model.
 Video = str | os.PathLike[str] | TaskInput
@@ -30,6 +30,7 @@ Video = str | os.PathLike[str] | TaskInput
 #: The name of the nonce in a callback URL's query.
 NONCE = "topaz_nonce"
 
+_NONCE = re.compile(rf"(?:^|[?&]){NONCE}=([A-Za-z0-9_-]{{1,64}})(?=[&#]|$)")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 
 
@@ -178,15 +179,10 @@ def described(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: without_query(text) if is_url(text) else text for name, text in texts.items()}
 
 
-def nonce_of(callback_url: str | None) -> str | None:
-    """Return the nonce in a callback URL; None when there is none, or more than one."""
-    try:
-        query = urlsplit(callback_url or "").query
-        pairs = parse_qsl(query, max_num_fields=100)
-    except ValueError:
-        return None
-    nonces = {value for name, value in pairs if name == NONCE}
-    return usable_id(nonces.pop()) if len(nonces) == 1 else None
+def nonce_in(query: str) -> str | None:
+    """Return the nonce in a query or a URL; None when there is none, or more than one."""
+    nonces = set(_NONCE.findall(query))
+    return nonces.pop() if len(nonces) == 1 else None
 
 
 def _fingerprint(model: str, values: dict[str, str], content: str | None) -> str:

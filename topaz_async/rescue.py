@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from .errors import JournalError, TopazError, clean
 from .models import TaskRecord
-from .orders import described, nonce_of
+from .orders import described, nonce_in
 from .ports import Entry, Intent, Journal
 from .wire import Wire
 
@@ -31,7 +31,7 @@ _MOST = 1000
 
 def agrees(record: TaskRecord, intent: Intent, wire: Wire) -> bool:
     """Tell whether a task is what was submitted: model, input and, where it is told, the nonce."""
-    told = nonce_of(wire.sent_callback(record))
+    told = nonce_in(wire.sent_callback(record) or "")
     if told is not None and told != intent.nonce:
         return False
     return wire.sent_input(record) == (intent.model, described(intent.input))
@@ -69,6 +69,8 @@ class Rescue:
 
     def soon(self, task_id: str, nonce: str) -> None:
         """Look beside everything else whether a callback's nonce is that of an unknown submit."""
+        if not self._journals():
+            return
         self._news[nonce] = task_id
         if len(self._news) > _MOST:
             del self._news[next(iter(self._news))]

@@ -54,7 +54,8 @@ def usable_id(value: object) -> str | None:
         isinstance(value, str)
         and 0 < len(value) <= 256
         and value.isprintable()
-        and not {" ", "\ufffd"} & set(value)
+        and " " not in value
+        and "\ufffd" not in value
         and value.lower() not in _NO_IDS
     )
     return value if isinstance(value, str) and is_usable else None

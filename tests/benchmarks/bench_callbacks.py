@@ -1,0 +1,387 @@
+"""The receiver of callbacks: how many a second, what they cost, how soon a result is there.
+
+    python tests/benchmarks/bench_callbacks.py [--seconds 10] [--jobs 1000]
+
+Rate: a sender in a process of its own posts signed callbacks over kept connections, without a
+pause, first to a bare aiohttp handler that only reads the JSON, then to a hub whose client waits
+for jobs (their recordInfo is answered by a light server), then to the bare handler again.  Some of
+the callbacks are for those jobs, the others for tasks that nobody knows.
+
+Lag: jobs one after the other on the sandbox, which runs in a process of its own, signs and calls
+back.  Measured from the moment when the task has ended there to the awaiting coroutine, beside the
+round trip of a bare GET between the same two processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+KEY = "example-hmac-key"
+CONNECTIONS = 32
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def spawn(target: Callable[..., None], *arguments: Any) -> tuple[Any, Connection]:
+    """Start a process that answers over a pipe."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=target, args=(theirs, *arguments), daemon=True
+    )
+    process.start()
+    return process, ours
+
+
+async def told(pipe: Connection) -> Any:
+    """Wait for a word over a pipe without holding up the loop."""
+    return await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
+
+
+# -- the sender -------------------------------------------------------------------------------
+
+
+def requests(tasks: Iterator[str], path: str) -> Iterator[bytes]:
+    """Yield signed callbacks as the market pages document them."""
+    from topaz_async.sandbox import sign
+
+    for task_id in tasks:
+        param = json.dumps({"model": "topaz/video-upscale", "input": "{}"})
+        data = {"taskId": task_id, "model": "topaz/video-upscale", "state": "success",
+                "param": param, "resultJson": '{"resultUrls":["https://files.example/o.mp4"]}',
+                "failCode": None, "failMsg": None, "costTime": 64, "completeTime": 1790000064000,
+                "createTime": 1790000000000, "creditsConsumed": 80}  # fmt: skip
+        body = json.dumps({"code": 200, "msg": "Playground task completed.", "data": data}).encode()
+        now = str(int(time.time()))
+        head = (
+            f"POST {path}?topaz_nonce=n{task_id} HTTP/1.1\r\nHost: localhost\r\n"
+            f"Content-Type: application/json\r\nX-Webhook-Timestamp: {now}\r\n"
+            f"X-Webhook-Signature: {sign(KEY, task_id, now)}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        yield head.encode() + body
+
+
+class Post(asyncio.Protocol):
+    """One kept connection: the next callback leaves when the last one is answered."""
+
+    def __init__(self, callbacks: Iterator[bytes], counts: dict[str, int], end: float) -> None:
+        self.callbacks, self.counts, self.end = callbacks, counts, end
+        self.done = asyncio.get_running_loop().create_future()
+        self.buffer = b""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.send()
+
+    def send(self) -> None:
+        callback = next(self.callbacks, None) if time.monotonic() < self.end else None
+        if callback is None:
+            self.transport.close()
+            if not self.done.done():
+                self.done.set_result(None)
+            return
+        self.transport.write(callback)
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        head, found, body = self.buffer.partition(b"\r\n\r\n")
+        if not found:
+            return
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        if len(body) >= length:
+            self.buffer = b""
+            status = head.split(b" ", 2)[1].decode()
+            self.counts[status] = self.counts.get(status, 0) + 1
+            self.send()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+def sender(pipe: Connection) -> None:
+    """Post as fast as the server answers, whenever told to; tell the statuses and the seconds."""
+
+    async def burst(port: int, path: str, seconds: float, mine: list[str], seed: str) -> Any:
+        # Those of the jobs are spread over the whole time; made beforehand, to send without pause.
+        most = int(seconds * 9000)
+        every = max(2, int(seconds * 2000 / max(1, len(mine))))
+        jobs = iter(mine)
+        ids = (
+            (next(jobs, None) if number % every == 0 else None) or f"{seed}{number:031x}"
+            for number in range(most)
+        )
+        callbacks = iter(list(requests(ids, path)))
+        counts: dict[str, int] = {}
+        began = time.monotonic()
+        loop = asyncio.get_running_loop()
+        posts = [
+            (await loop.create_connection(
+                lambda: Post(callbacks, counts, began + seconds), "127.0.0.1", port
+            ))[1]
+            for _ in range(CONNECTIONS)
+        ]  # fmt: skip
+        await asyncio.gather(*(post.done for post in posts))
+        took = time.monotonic() - began
+        for callback in requests(jobs, path):  # the jobs that had no turn
+            last = iter([callback])
+            post = (await loop.create_connection(
+                lambda last=last: Post(last, counts, float("inf")), "127.0.0.1", port
+            ))[1]  # fmt: skip
+            await post.done
+        return counts, took
+
+    while (wish := pipe.recv()) is not None:
+        pipe.send(asyncio.run(burst(*wish)))
+
+
+# -- the receivers ----------------------------------------------------------------------------
+
+
+def bare(pipe: Connection) -> None:
+    """The least that a receiver can do: read the JSON and say so."""
+    from aiohttp import web
+
+    async def take(request: web.Request) -> web.Response:
+        await request.json()
+        return web.json_response({"code": 200, "msg": "success"})
+
+    async def run() -> None:
+        app = web.Application()
+        app.router.add_post("/kie", take)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        pipe.send(runner.addresses[0][1])
+        await told(pipe)
+        await runner.cleanup()
+
+    asyncio.run(run())
+
+
+def records(pipe: Connection) -> None:
+    """A light server of recordInfo: every task has ended well."""
+
+    class Server(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            task_id = data.split(b"taskId=", 1)[1].split(b" ", 1)[0].decode()
+            record = {"taskId": task_id, "model": "topaz/video-upscale", "state": "success",
+                      "resultJson": '{"resultUrls":["https://files.example/o.mp4"]}'}  # fmt: skip
+            body = json.dumps({"code": 200, "msg": "success", "data": record}).encode()
+            self.transport.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+            )
+
+    async def run() -> None:
+        server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", 0)
+        pipe.send(server.sockets[0].getsockname()[1])
+        await told(pipe)
+        server.close()
+
+    asyncio.run(run())
+
+
+def ours(pipe: Connection, service: int, jobs: list[str]) -> None:
+    """A hub in an aiohttp application, and a client that waits for the jobs."""
+    from aiohttp import web
+
+    from topaz_async import CallbackHub, PollPolicy, Quotas, TopazClient
+
+    async def run() -> None:
+        hub = CallbackHub(KEY)
+        app = web.Application()
+        app.add_routes(hub.routes("/kie"))
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        base = f"http://127.0.0.1:{service}"
+        events = 0
+
+        async def count() -> None:
+            nonlocal events
+            async for _ in hub.events():
+                events += 1
+
+        memory: list[int] = []
+
+        async def watch() -> None:
+            while True:
+                memory.append(resident())
+                await asyncio.sleep(0.5)
+
+        async with TopazClient(
+            "key", base_url=base, upload_url=base, callbacks=hub, quotas=Quotas(polls=None),
+            polling=PollPolicy(first=600.0, longest=600.0),  # a result can only come from a ring
+        ) as topaz:  # fmt: skip
+            for task_id in jobs:
+                topaz._chapters._parts.poller.exists(task_id)
+            waits = [
+                asyncio.create_task(topaz.wait_for_result(task_id, timeout=None))
+                for task_id in jobs
+            ]
+            beside = [asyncio.create_task(count()), asyncio.create_task(watch())]
+            await asyncio.sleep(0)
+            pipe.send(runner.addresses[0][1])
+            await told(pipe)
+            if waits:
+                await asyncio.wait(waits, timeout=5.0)
+            done = sum(wait.done() and wait.exception() is None for wait in waits)
+            pipe.send((events, done, memory))
+            for task in beside:
+                task.cancel()
+        await runner.cleanup()
+
+    asyncio.run(run())
+
+
+def rate(seconds: float, count: int) -> None:
+    """Print how many callbacks a second each receiver takes."""
+    jobs = [f"job{number:029x}" for number in range(count)]
+    _, service = spawn(records)
+    _, sending = spawn(sender)
+    _, plain = spawn(bare)
+    process, hub = spawn(ours, service.recv(), jobs)
+    ports = {"bare": plain.recv(), "hub": hub.recv()}
+    rows = []
+    for number, (who, span) in enumerate(
+        (("bare", seconds / 2), ("hub", seconds), ("bare", seconds / 2))
+    ):
+        sending.send((ports[who], "/kie", span, jobs if who == "hub" else [], f"{number}"))
+        counts, took = sending.recv()
+        rows.append((who, sum(counts.values()) / took, counts))
+    hub.send(None)
+    events, done, memory = hub.recv()
+    process.join(10)
+    plains = [per_second for who, per_second, _ in rows if who == "bare"]
+    ((per_second, counts),) = [row[1:] for row in rows if row[0] == "hub"]
+    half = memory[len(memory) // 2]
+    print(f"bare aiohttp handler that reads JSON     {statistics.mean(plains):>8.0f} /s")
+    print(f"hub, {count} jobs waiting, {seconds:g} s        {per_second:>12.0f} /s")
+    print(f"ratio (at least 0.6)                     {per_second / statistics.mean(plains):>8.2f}")
+    print(f"answers                                  {counts}")
+    print(
+        f"lost callbacks / jobs not resolved       {sum(counts.values()) - events} / {count - done}"
+    )
+    print(
+        "memory at the start, half way, at the end"
+        f" {memory[0] / 2**20:.1f} {half / 2**20:.1f} {memory[-1] / 2**20:.1f} MiB"
+    )
+    for pipe in (service, sending, plain):
+        pipe.send(None)
+
+
+# -- lag --------------------------------------------------------------------------------------
+
+
+def sandbox(pipe: Connection) -> None:
+    """A sandbox that signs, a bare handler beside it, and the moments when tasks ended."""
+    from aiohttp import web
+
+    from topaz_async.sandbox import CopyEngine, Sandbox
+    from topaz_async.sandbox.callbacks import Courier
+
+    ends: dict[str, float] = {}
+    plain = Courier.task_ended
+
+    def task_ended(self: Courier, task: Any) -> None:
+        ends[task.task_id] = time.monotonic()
+        plain(self, task)
+
+    Courier.task_ended = task_ended  # type: ignore[method-assign]
+
+    async def hello(request: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    async def run() -> None:
+        app = web.Application()
+        app.router.add_get("/", hello)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        async with Sandbox(
+            webhook_key=KEY, engine=CopyEngine(), queue_seconds=0.02,
+            submit_quota=None, poll_quota=None, credits=1e9,
+        ) as running:  # fmt: skip
+            pipe.send((running.base_url, running.upload_url, runner.addresses[0][1]))
+            await told(pipe)
+            pipe.send(ends)
+        await runner.cleanup()
+
+    asyncio.run(run())
+
+
+async def lags(count: int) -> tuple[list[float], list[float]]:
+    """Return the round trips of bare GETs, and the lags of jobs, in seconds."""
+    import aiohttp
+
+    from topaz_async import CallbackHub, PollPolicy, Quotas, TaskFailedError, TopazClient
+
+    process, pipe = spawn(sandbox)
+    base, upload, port = await told(pipe)
+    trips: list[float] = []
+    came: dict[str, float] = {}
+    hub = CallbackHub(KEY)
+    async with (
+        aiohttp.ClientSession() as session,
+        hub.serve(port=0) as url,
+        TopazClient(
+            "sandbox-key", base_url=base, upload_url=upload, callbacks=hub, callback_url=url,
+            polling=PollPolicy(first=60.0, longest=60.0), quotas=Quotas(submits=None, polls=None),
+        ) as topaz,
+    ):  # fmt: skip
+        for _ in range(count):
+            began = time.perf_counter()
+            async with session.get(f"http://127.0.0.1:{port}/") as answer:
+                await answer.read()
+            trips.append(time.perf_counter() - began)
+            job = await topaz.submit("http://127.0.0.1:9/clip.mp4")
+            try:
+                await job
+            except TaskFailedError:
+                came[job.task_id] = time.monotonic()
+    pipe.send(None)
+    ends = await told(pipe)
+    process.join(5)
+    return trips, [came[task_id] - ends[task_id] for task_id in came]
+
+
+def lag(count: int) -> None:
+    """Print how long after its end a result is there."""
+    trips, late = (sorted(values) for values in asyncio.run(lags(count)))
+    trip, median = statistics.median(trips), statistics.median(late)
+    print(f"bare GET, median round trip              {trip * 1000:>8.2f} ms")
+    print(f"lag of a result, median                  {median * 1000:>8.2f} ms")
+    print(f"lag of a result, p95                     {late[int(len(late) * 0.95)] * 1000:>8.2f} ms")
+    print(f"median in round trips (at most 5)        {median / trip:>8.1f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--jobs", type=int, default=1000)
+    options = parser.parse_args()
+    rate(options.seconds, options.jobs)
+    lag(300)
+
+
+if __name__ == "__main__":
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    main()
