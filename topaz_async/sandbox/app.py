@@ -214,8 +214,9 @@ class Sandbox:
         stack.push_async_callback(disk.aclose, 1.0)
         folder = Path(await disk.run(tempfile.mkdtemp, prefix="topaz-sandbox-"))
         stack.push_async_callback(disk.run, shutil.rmtree, folder, ignore_errors=True)
-        session = open_session()
+        session, calling = open_session(), open_session(keep=True)
         stack.push_async_callback(session.close)
+        stack.push_async_callback(calling.close)
 
         api, files = self._bind(self._port), self._bind(0)
         stack.callback(api.close)
@@ -223,7 +224,7 @@ class Sandbox:
         self.base_url, self.upload_url = self._origin(api), self._origin(files)
 
         self._files = FileStore(folder, self.upload_url)
-        courier = Courier(self._callbacks, books=self.books, faults=self.faults, session=session)
+        courier = Courier(self._callbacks, books=self.books, faults=self.faults, session=calling)
         stack.push_async_callback(courier.aclose)
         inputs = Inputs(
             engine=self._engine,

@@ -64,9 +64,13 @@ class _LoopbackResolver(AbstractResolver):
         pass
 
 
-def open_session() -> aiohttp.ClientSession:
-    """Open a session for requests to this machine; its user closes it."""
-    connector = aiohttp.TCPConnector(resolver=_LoopbackResolver(), limit=100, force_close=True)
+def open_session(*, keep: bool = False) -> aiohttp.ClientSession:
+    """Open a session for requests to this machine; its user closes it.
+
+    Args:
+        keep: Keep connections between requests.
+    """
+    connector = aiohttp.TCPConnector(resolver=_LoopbackResolver(), limit=100, force_close=not keep)
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
