@@ -90,6 +90,6 @@ def bench(session: nox.Session) -> None:
     """Measure what everything costs beside hand-written code (25 minutes)."""
     session.install("-e", ".[cli,sandbox]")
     for name in (
-        "startup", "journal", "client", "waiting", "schedule", "sandbox", "uploads"
+        "startup", "journal", "client", "waiting", "schedule", "sandbox", "callbacks", "uploads",
     ):  # fmt: skip
         session.run("python", f"tests/benchmarks/bench_{name}.py")

@@ -355,8 +355,9 @@ async def test_the_proxys_configuration_passes_callbacks_on(tmp_path: Path) -> N
     heard: list[str | None] = []
 
     class Ear:
-        def hear(self, task_id: str, nonce: str | None, *, is_signed: bool) -> None:
+        def hear(self, task_id: str, nonce: str | None, *, is_signed: bool) -> bool:
             heard.append(nonce)
+            return False
 
     hub, ear = topaz_async.CallbackHub(WEBHOOK_KEY), Ear()
     hub.attach(ear)

@@ -53,6 +53,9 @@ Headers = Mapping[Any, Any] | Iterable[tuple[Text, Text]]
 _REMEMBERED = 10_000
 #: Events that wait for a slow reader; the oldest go first.
 _WAITING = 10_000
+#: Turns of the loop after which a poll that was rung for has left: its runner, its task, the
+#: request.
+_TURNS = 3
 #: Seconds between two log lines about callbacks that were refused.
 _QUIET = 60.0
 
@@ -158,7 +161,11 @@ class CallbackHub:
             speaks of a task nobody waits for.  400: no callback.  401: the signature is
             missing, wrong or old.  413: too large.
         """
-        return self.take(headers, body, query)
+        reply, has_rung = self._take(headers, body, query)
+        if has_rung:  # whoever waits asks before this answer is on its way
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+        return reply
 
     def routes(self, path: str) -> list[web.RouteDef]:
         """Return routes for an aiohttp.web application: `app.add_routes(hub.routes(path))`."""
@@ -225,10 +232,12 @@ class CallbackHub:
 
     # -- one callback -----------------------------------------------------------------------
 
-    def take(self, headers: Headers, body: bytes, query: str | bytes = "") -> CallbackReply:
-        """Take one callback; see `handle`."""
+    def _take(
+        self, headers: Headers, body: bytes, query: str | bytes
+    ) -> tuple[CallbackReply, bool]:
+        """Return the answer to a callback, and whether somebody waits for its task."""
         if len(body) > self.max_body:
-            return self.refused(413, "The callback's body is too large.")
+            return self.refused(413, "The callback's body is too large."), False
         try:
             timestamp, signature = _signed_with(headers)
             if self._secrets and not signature:
@@ -244,11 +253,10 @@ class CallbackHub:
                     window=self._window,
                 )
         except MalformedCallbackError as error:
-            return self.refused(400, error.message)
+            return self.refused(400, error.message), False
         except CallbackError as error:
-            return self.refused(401, error.message)
-        self._accept(notice.task_id, notice.state, nonce_in(_text(query)))
-        return _TAKEN
+            return self.refused(401, error.message), False
+        return _TAKEN, self._accept(notice.task_id, notice.state, nonce_in(_text(query)))
 
     def refused(self, status: int, words: str) -> CallbackReply:
         """Return the answer to what is no callback of the service, and log some of them."""
@@ -262,23 +270,25 @@ class CallbackHub:
             self._told, self._refused = now, 0
         return CallbackReply(status, json.dumps({"code": status, "msg": words}).encode())
 
-    def _accept(self, task_id: str, state: TaskState | None, nonce: str | None) -> None:
+    def _accept(self, task_id: str, state: TaskState | None, nonce: str | None) -> bool:
         with self._lock:  # frameworks with threads may share a hub
             if not self._heard.add(task_id, nonce):
-                return
-        is_signed = bool(self._secrets)
+                return False
+        is_signed, has_rung = bool(self._secrets), False
         for listening in self._listeners:
             if (listener := listening()) is not None:
-                listener.hear(task_id, nonce, is_signed=is_signed)
-        event = CallbackEvent(task_id, state, datetime.now(UTC))
-        for reading in self._readers:
-            if (reader := reading()) is not None:
-                reader.put(event)
+                has_rung |= listener.hear(task_id, nonce, is_signed=is_signed)
+        if self._readers:
+            event = CallbackEvent(task_id, state, datetime.now(UTC))
+            for reading in self._readers:
+                if (reader := reading()) is not None:
+                    reader.put(event)
         if self._rings is not None and is_signed:
             try:
                 self._rings.ring(task_id, nonce)
             except OSError as error:  # the poll of the other process finds the result as well
                 _log.warning("A callback could not be handed on: %s", error.strerror)
+        return has_rung
 
 
 class _Events:

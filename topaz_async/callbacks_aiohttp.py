@@ -16,7 +16,7 @@ from .texts import clean
 
 __all__ = ["routes", "serve"]
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 def routes(hub: Taker, path: str) -> list[web.RouteDef]:
@@ -31,22 +31,26 @@ async def serve(
     """Run a server for as long as the block lasts; gives its URL."""
     if not path.startswith("/"):
         raise ConfigurationError(f"The path {clean(path, 80)!r} does not begin with a slash.")
+    take = _handler(hub)
     busy: set[object] = set()
 
-    @web.middleware
-    async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
         busy.add(request.protocol)
         try:
-            return await handler(request)
+            if request.path != path:
+                return _response(hub.refused(404, "There is nothing here."))
+            if request.method != "POST":
+                response = _response(hub.refused(405, "A callback is a POST."))
+                response.headers["Allow"] = "POST"
+                return response
+            return await take(request)
         finally:
             busy.discard(request.protocol)
 
-    app = web.Application(middlewares=[count])
-    app.add_routes(routes(hub, path))
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    server = web.Server(answer, access_log=None)  # one path needs no router
+    runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
-    assert runner.server is not None
-    reaper = asyncio.create_task(_reap(runner.server, busy, hub.timeout))
+    reaper = asyncio.create_task(_reap(server, busy, hub.timeout))
     try:
         try:
             await web.TCPSite(runner, host, port, ssl_context=ssl).start()
@@ -80,7 +84,7 @@ async def _reap(server: web.Server, busy: Collection[object], seconds: float) ->
 
 
 def _handler(hub: Taker) -> Handler:
-    async def take(request: web.Request) -> web.Response:
+    async def take(request: web.BaseRequest) -> web.Response:
         body, refusal = await _read(hub, request)
         if refusal is not None:
             response = _response(refusal)
@@ -88,12 +92,13 @@ def _handler(hub: Taker) -> Handler:
             response.force_close()
             return response
         # Raw, so that a header that came twice is seen twice.
-        return _response(hub.take(request.raw_headers, body, request.rel_url.raw_query_string))
+        query = request.rel_url.raw_query_string
+        return _response(await hub.handle(request.raw_headers, body, query=query))
 
     return take
 
 
-async def _read(hub: Taker, request: web.Request) -> tuple[bytes, CallbackReply | None]:
+async def _read(hub: Taker, request: web.BaseRequest) -> tuple[bytes, CallbackReply | None]:
     """Return the body, or what to answer to one that cannot be had."""
     body = bytearray()
     try:

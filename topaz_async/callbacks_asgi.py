@@ -24,8 +24,8 @@ class Taker(Protocol):
     @property
     def timeout(self) -> float: ...
 
-    def take(
-        self, headers: Iterable[tuple[bytes, bytes]], body: bytes, query: str | bytes
+    async def handle(
+        self, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, query: str | bytes
     ) -> CallbackReply: ...
 
     def refused(self, status: int, words: str) -> CallbackReply: ...
@@ -73,7 +73,8 @@ class AsgiFace:
                     more = message.get("more_body", False)
         except TimeoutError:
             return self._hub.refused(408, "The callback's body did not arrive in time."), cut
-        return self._hub.take(scope["headers"], bytes(body), scope.get("query_string", b"")), ()
+        query = scope.get("query_string", b"")
+        return await self._hub.handle(scope["headers"], bytes(body), query=query), ()
 
 
 async def _say(send: Send, reply: CallbackReply, extra: tuple[tuple[bytes, bytes], ...]) -> None:

@@ -53,8 +53,9 @@ class Doorbell:
         self._proven: set[str] = set()
         self._overdue: dict[str, asyncio.TimerHandle] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        #: Called with each task that a callback speaks of for the first time.
-        self.on_ring: Callable[[str], object] = lambda task_id: None
+        #: Called with each task that a callback speaks of for the first time; returns whether
+        #: somebody waits for it.
+        self.on_ring: Callable[[str], bool] = lambda task_id: False
         #: Called with task id and nonce of each callback for a task that is not known as ours.
         self.on_nonce: Callable[[str, str], object] = lambda task_id, nonce: None
         #: Called when callbacks can be relied on no longer.
@@ -62,22 +63,27 @@ class Doorbell:
 
     # -- told by hubs -----------------------------------------------------------------------
 
-    def hear(self, task_id: str, nonce: str | None, *, is_signed: bool = True) -> None:
-        """Take note of a callback; one without a signature rings, and proves nothing."""
-        call_on(self._loop, self._hear, task_id, nonce, is_signed)
+    def hear(self, task_id: str, nonce: str | None, *, is_signed: bool = True) -> bool:
+        """Take note of a callback; one without a signature rings, and proves nothing.
 
-    def _hear(self, task_id: str, nonce: str | None, is_signed: bool) -> None:
+        Returns:
+            Whether somebody waits for the task on the loop that runs here.
+        """
+        return bool(call_on(self._loop, self._hear, task_id, nonce, is_signed))
+
+    def _hear(self, task_id: str, nonce: str | None, is_signed: bool) -> bool:
         if not self._heard.add(task_id, nonce if is_signed else None):
-            return
+            return False
         overdue = self._overdue.pop(task_id, None)
         if overdue is not None:
             overdue.cancel()
         origin = self._expected.get(task_id)
         if is_signed and origin is not None:
             self._proven.add(origin)
-        self.on_ring(task_id)
+        has_rung = self.on_ring(task_id)
         if is_signed and origin is None and nonce is not None:
             self.on_nonce(task_id, nonce)
+        return has_rung
 
     # -- told by the client -----------------------------------------------------------------
 

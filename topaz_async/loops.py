@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = ["call_on", "running_loop"]
+
+T = TypeVar("T")
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -19,14 +21,17 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def call_on(
-    loop: asyncio.AbstractEventLoop | None, function: Callable[..., object], *args: Any
-) -> None:
+    loop: asyncio.AbstractEventLoop | None, function: Callable[..., T], *args: Any
+) -> T | None:
     """Call a function on a loop: at once when it runs here, soon when it runs elsewhere.
 
     Without a loop it is called at once; on a loop that is closed it is not called any more.
+
+    Returns:
+        What the function returned, if it was called at once.
     """
     if loop is None or loop is running_loop():
-        function(*args)
-        return
+        return function(*args)
     with suppress(RuntimeError):
         loop.call_soon_threadsafe(function, *args)
+    return None

@@ -167,8 +167,8 @@ class Hub(Protocol):
 class Listener(Protocol):
     """Somebody who wants to know of each task that a callback speaks of."""
 
-    def hear(self, task_id: str, nonce: str | None, *, is_signed: bool) -> None:
-        """Take note of a callback; from any thread."""
+    def hear(self, task_id: str, nonce: str | None, *, is_signed: bool) -> bool:
+        """Take note of a callback, from any thread; True when somebody will ask now."""
         ...
 
 
