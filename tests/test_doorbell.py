@@ -13,7 +13,7 @@ from topaz_async.doorbell import Doorbell
 from topaz_async.limiter import SlidingWindow
 from topaz_async.polling import Poller
 from topaz_async.schedule import AT_ONCE, Agenda, Pause, Schedule
-from topaz_async.survival import Traits
+from topaz_async.survival import Durations, Traits
 
 from .test_polling import Service, now
 from .virtual_time import in_virtual_time
@@ -24,13 +24,16 @@ URL = "https://app.example/kie?job=1"
 class Client:
     """A poller with a doorbell, wired as a client wires them."""
 
-    def __init__(self, service: Service, limit: int | None = None) -> None:
+    def __init__(
+        self, service: Service, limit: int | None = None, durations: Durations | None = None
+    ) -> None:
         self.bell = Doorbell(60.0)
         self.poller = Poller(
             service.fetch,
             SlidingWindow(limit, 1.0),
             PollPolicy(),
             rate=limit,
+            durations=durations,
             doorbell=self.bell,
             spread=lambda: 0.5,
         )
@@ -120,7 +123,7 @@ async def test_a_missed_callback_brings_the_poll_back_for_all() -> None:
 
 @in_virtual_time
 async def test_a_callback_that_follows_in_time_keeps_the_trust() -> None:
-    """The poll may win the race by some seconds; nothing was missed."""
+    """The poll may win the race by some seconds; nothing was missed, and no timer is left."""
     service = Service()
     client = Client(service)
     client.proven()
@@ -131,7 +134,9 @@ async def test_a_callback_that_follows_in_time_keeps_the_trust() -> None:
     service.ends_at("b", 150.0)
     await client.made("b")
     assert [129.0, 189.0] == service.looks["b"]
+    assert {"b"} == client.bell._overdue.keys()
     await client.aclose()
+    assert {} == client.bell._overdue
 
 
 @in_virtual_time
@@ -208,6 +213,23 @@ async def test_a_record_that_lags_behind_its_callback_is_asked_for_again() -> No
     client.bell.hear("t", None)
     await job
     assert [40.0, 42.0, 45.0, 49.5] == service.looks["t"]
+    await client.aclose()
+
+
+@in_virtual_time
+async def test_whatever_was_learned_a_task_that_was_rung_is_asked_for_soon() -> None:
+    """It has ended, however long its like take."""
+    service = Service()
+    durations = Durations()
+    for _ in range(50):
+        durations.add(3000.0, Traits())
+    client = Client(service, durations=durations)
+    service.ends_at("t", 107.0)
+    job = client.made("t")
+    await asyncio.sleep(100.0)
+    client.bell.hear("t", None)
+    await job
+    assert [100.0, 102.0, 105.0, 109.5] == service.looks["t"][-4:]
     await client.aclose()
 
 

@@ -91,6 +91,16 @@ def test_whatever_is_not_the_signature_is_refused(changes: dict[str, object]) ->
         check(**changes)
 
 
+@pytest.mark.parametrize(
+    "timestamp",
+    [f" {TIME}", f"{TIME}\n", f"+{TIME}", f"{TIME}.0", "１７６０００００００", f"{TIME[:-1]}_0"],
+)
+def test_an_odd_timestamp_is_refused_even_when_it_is_signed(timestamp: str) -> None:
+    """Only plain digits: what is signed must be read in one way."""
+    with pytest.raises(SignatureError):
+        check(timestamp=timestamp, signature=sign(KEY, TASK, timestamp))
+
+
 def test_every_secret_in_force_is_tried() -> None:
     """While keys are exchanged the old one and the new one fit, in any place."""
     for secrets in ([KEY, "new"], ["new", KEY], ["new", "", KEY]):

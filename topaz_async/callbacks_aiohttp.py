@@ -16,6 +16,9 @@ from .texts import clean
 
 __all__ = ["routes", "serve"]
 
+#: Seconds that a sender whose body was not read to its end has to take the answer.
+_LINGER = 0.5
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -88,8 +91,9 @@ def _handler(hub: Taker) -> Handler:
         body, refusal = await _read(hub, request)
         if refusal is not None:
             response = _response(refusal)
-            # What is still on its way would be taken for the next request.
             response.force_close()
+            # aiohttp would read on for ten seconds; a reset at once could overtake the answer.
+            asyncio.get_running_loop().call_later(_LINGER, _cut, request.protocol)
             return response
         # Raw, so that a header that came twice is seen twice.
         query = request.rel_url.raw_query_string
@@ -114,6 +118,11 @@ async def _read(hub: Taker, request: web.BaseRequest) -> tuple[bytes, CallbackRe
     except (ClientError, web.RequestPayloadError, OSError, ValueError):
         return b"", hub.refused(400, "The callback's body did not arrive whole.")
     return bytes(body), None
+
+
+def _cut(connection: web.RequestHandler) -> None:
+    if connection.transport is not None:
+        connection.force_close()
 
 
 def _response(reply: CallbackReply) -> web.Response:

@@ -133,7 +133,7 @@ class Doorbell:
             )
 
     def _miss(self, task_id: str) -> None:
-        del self._overdue[task_id]
+        self._overdue.pop(task_id, None)
         origin = self._expected.get(task_id, "")
         if origin in self._proven:
             self._proven.discard(origin)
