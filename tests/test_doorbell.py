@@ -28,6 +28,7 @@ class Client:
         self, service: Service, limit: int | None = None, durations: Durations | None = None
     ) -> None:
         self.bell = Doorbell(60.0)
+        self.bell.listen()
         self.poller = Poller(
             service.fetch,
             SlidingWindow(limit, 1.0),

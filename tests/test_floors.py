@@ -17,7 +17,7 @@ FLOORS: list[set[str]] = [
     {"errors", "telling"},
     {"urls", "calls", "transfers", "durations", "owners", "rings", "signature", "doorbell"},
     {"models", "settings", "ports", "media", "envelope", "access", "ring_watch"},
-    {"report", "survival", "notices", "callbacks_asgi"},
+    {"report", "survival", "notices", "callbacks_asgi", "callbacks_events"},
     {"schedule", "callbacks_aiohttp"},
     {"experience"},
     {"watching", "results", "retries", "sessions", "targets", "uploads", "orders", "purse"},

@@ -31,6 +31,7 @@ from topaz_async.sandbox import CopyEngine, Fault, Sandbox
 
 from .conftest import client_of
 from .receivers import KEY, body_of, signed
+from .virtual_time import run_on_a_loop
 
 #: So slow that a result within a second can only come from a ring.
 SLOW = PollPolicy(first=30.0, longest=60.0)
@@ -278,6 +279,25 @@ async def test_a_service_that_is_down_delays_the_binding(
             await topaz.submit(VIDEO, reference="order-1")
         await until_bound(topaz, "order-1")
         assert 4 == signing.books.count("recordInfo")
+
+
+async def test_a_callback_in_a_thread_waits_for_the_clients_first_call(
+    signing: Sandbox, hub: CallbackHub, url: str, tmp_path: Path
+) -> None:
+    """A client that has not been used has no loop yet; what it heard is looked at later."""
+    signing.add_fault(Fault("createTask", "lost_reply"))
+    signing.add_fault(Fault("callback", "lost"))
+    async with listener(signing, None, url, journal=tmp_path / "j.sqlite") as topaz:
+        with pytest.raises(SubmitUnknownError):
+            await topaz.submit(VIDEO, reference="order-1")
+    ((task_id, task),) = signing.books.tasks.items()
+    query = str(task.callback_url).partition("?")[2]
+    async with listener(signing, hub, url, journal=tmp_path / "j.sqlite") as topaz:
+        reply = await asyncio.to_thread(
+            run_on_a_loop, hub.handle(signed(task_id), body_of(task_id), query=query)
+        )
+        assert 200 == reply.status
+        assert [task_id] == [job.task_id async for job in topaz.recover()]
 
 
 async def until_bound(topaz: TopazClient, reference: str) -> None:

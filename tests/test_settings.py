@@ -44,6 +44,7 @@ def test_the_defaults() -> None:
         "outage": 120.0,
         "failures": 5,
         "grace": 30.0,
+        "reconcile": 60.0,
         "in_flight": 10,
     }
     assert attrs.asdict(Quotas()) == {

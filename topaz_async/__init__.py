@@ -17,8 +17,10 @@ if TYPE_CHECKING:
         Batch as Batch,
     )
     from .callbacks import (
-        CallbackEvent as CallbackEvent,
         CallbackHub as CallbackHub,
+    )
+    from .callbacks_events import (
+        CallbackEvent as CallbackEvent,
     )
     from .client import (
         TopazClient as TopazClient,
@@ -173,7 +175,7 @@ _HOMES = {
     "BatchReport": "report",
     "Outcome": "models",
     "SqliteJournal": "journal",
-    "CallbackEvent": "callbacks",
+    "CallbackEvent": "callbacks_events",
     "CallbackHub": "callbacks",
     "CallbackReply": "ports",
     "Entry": "ports",

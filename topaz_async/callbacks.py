@@ -8,16 +8,14 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-import attrs
-
 from .callbacks_asgi import AsgiFace
+from .callbacks_events import CallbackEvent, Events
 from .durations import check_timeout
 from .errors import (
     CallbackError,
@@ -26,7 +24,6 @@ from .errors import (
     SignatureError,
 )
 from .heard import Heard
-from .loops import call_on
 from .models import TaskState
 from .notices import read_notice
 from .orders import nonce_in
@@ -40,7 +37,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-__all__ = ["CallbackEvent", "CallbackHub"]
+__all__ = ["CallbackHub"]
 
 _log = logging.getLogger("topaz_async")
 
@@ -51,28 +48,11 @@ Headers = Mapping[Any, Any] | Iterable[tuple[Text, Text]]
 #: Tasks whose callbacks are remembered: later ones of the same task have no effect.  An account
 #: that makes 20 tasks in 10 s has made so many in 83 minutes; a callback is repeated for one.
 _REMEMBERED = 10_000
-#: Events that wait for a slow reader; the oldest go first.
-_WAITING = 10_000
 #: Turns of the loop after which a poll that was rung for has left: its runner, its task, the
 #: request.
 _TURNS = 3
 #: Seconds between two log lines about callbacks that were refused.
 _QUIET = 60.0
-
-
-@attrs.frozen
-class CallbackEvent:
-    """A verified callback: the service says that a task has ended.
-
-    The signature covers the task id and the time alone, so `state` is a claim: ask the service
-    (`TopazClient.fetch_task`) before anything depends on it.
-    """
-
-    task_id: str
-    #: The state that the body claims; None when it names none.
-    state: TaskState | None
-    #: Aware UTC, by this machine's clock.
-    received_at: datetime
 
 
 class CallbackHub:
@@ -134,7 +114,7 @@ class CallbackHub:
         self._heard = Heard(_REMEMBERED)
         # Whoever forgets to detach is forgotten.
         self._listeners: tuple[ref[Listener], ...] = ()
-        self._readers: tuple[ref[_Events], ...] = ()
+        self._readers: tuple[ref[Events], ...] = ()
         self._refused = 0
         self._told = float("-inf")
 
@@ -215,7 +195,7 @@ class CallbackHub:
         They are kept from this call on, up to 10,000 unread ones, and every iterator gets all of
         them.  The iteration ends when it is left or cancelled.
         """
-        reader = _Events()
+        reader = Events()
         with self._lock:
             self._readers = (*(each for each in self._readers if each()), ref(reader))
         return reader
@@ -291,40 +271,8 @@ class CallbackHub:
         return has_rung
 
 
-class _Events:
-    """The callbacks that one reader has not read yet."""
-
-    def __init__(self) -> None:
-        self._unread: deque[CallbackEvent] = deque(maxlen=_WAITING)
-        self._wakes: set[asyncio.Future[None]] = set()
-
-    def put(self, event: CallbackEvent) -> None:
-        self._unread.append(event)
-        for wake in tuple(self._wakes):
-            call_on(wake.get_loop(), _set, wake)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> CallbackEvent:
-        while not self._unread:
-            wake = asyncio.get_running_loop().create_future()
-            self._wakes.add(wake)
-            try:
-                if not self._unread:  # another thread may have put one meanwhile
-                    await wake
-            finally:
-                self._wakes.discard(wake)
-        return self._unread.popleft()
-
-
 #: Source: docs.kie.ai, callback sections of the market pages, read 2026-11-22.
 _TAKEN = CallbackReply(200, b'{"code":200,"msg":"success"}')
-
-
-def _set(wake: asyncio.Future[None]) -> None:
-    if not wake.done():
-        wake.set_result(None)
 
 
 def _usable_secrets(
@@ -359,7 +307,7 @@ def _signed_with(headers: Headers) -> tuple[str | None, str | None]:
     Raises:
         SignatureError: One of them came twice: two readers would read two different things.
     """
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
     found: dict[str, str] = {}
     for name, value in pairs:
         word = _WANTED.get(name.lower())

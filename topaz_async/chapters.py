@@ -172,6 +172,7 @@ class Chapters:
 
     async def submit(self, call: Call, order: Order, on_progress: OnProgress | None = None) -> Job:
         self._parts.learn_soon()
+        self._parts.doorbell.listen()
         reference = order.intent.reference
         lock = self._lock_of(reference)
         try:
@@ -269,7 +270,8 @@ class Chapters:
         return settle(record, job.reference, life=self._result_life)
 
     def _listen(self) -> None:
-        """Hear what other processes were called back about, if that can concern us."""
+        """Hear of callbacks, and of those to other processes if that can concern us."""
+        self._parts.doorbell.listen()
         if self._callback_url is not None or self._parts.doorbell.is_expected:
             self._parts.rings.begin()
 

@@ -81,7 +81,8 @@ class Doorbell:
         if is_signed and origin is not None:
             self._proven.add(origin)
         has_rung = self.on_ring(task_id)
-        if is_signed and origin is None and nonce is not None:
+        # A client that has done nothing yet has no loop to look on; it finds the nonce later.
+        if is_signed and origin is None and nonce is not None and self._loop is not None:
             self.on_nonce(task_id, nonce)
         return has_rung
 
@@ -92,9 +93,12 @@ class Doorbell:
         """Whether a callback has been asked for since this client was made."""
         return bool(self._expected)
 
+    def listen(self) -> None:
+        """Hear what other threads and loops tell on the loop that runs now."""
+        self._loop = running_loop()
+
     def expects(self, task_id: str, callback_url: str) -> None:
         """Take note that the service was asked to call this URL when the task ends."""
-        self._loop = running_loop()
         origin = _origin(callback_url)
         self._expected[task_id] = origin
         self._expected.move_to_end(task_id)
@@ -117,7 +121,6 @@ class Doorbell:
 
     def has_rung(self, task_id: str) -> bool:
         """Whether a callback has spoken of the task."""
-        self._loop = running_loop()
         return task_id in self._heard
 
     def rest(self, task_id: str) -> float:

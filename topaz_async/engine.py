@@ -236,6 +236,8 @@ class Engine:
     async def outlive_the_loop(self) -> None:
         """Close what can be closed although the loop of the client's calls is over."""
         self._is_closed = True
+        if self._hub is not None:
+            self._hub.detach(self.doorbell)
         with contextlib.suppress(RuntimeError):  # what waited on that loop died with it
             await self._close_sessions()
         await self.memory.outlive_the_loop()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..callbacks import CallbackEvent, CallbackHub
+from ..callbacks import CallbackHub
+from ..callbacks_events import CallbackEvent
 from .display import say
 from .exits import UsageError
 from .sources import lookup
