@@ -19,7 +19,6 @@ from .errors import InvalidInputError
 from .media import Media, content_hash, inspect
 from .models import TaskInput, UpscaleFactor, UpscaleInput
 from .ports import Intent
-from .texts import clean
 from .urls import check_url, without_query
 
 __all__ = ["NONCE", "Order", "Video", "described", "is_url", "make_order", "nonce_in"]
