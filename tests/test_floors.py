@@ -13,14 +13,15 @@ ROOT = Path(topaz_async.__file__).parent
 
 #: Every module of the package, lowest floor first.  A module imports from lower rows only.
 FLOORS: list[set[str]] = [
-    {"texts", "heard", "loops"},
+    {"texts", "heard", "loops", "locks", "addresses", "names"},
     {"errors", "telling"},
     {"urls", "calls", "transfers", "durations", "owners", "rings", "signature", "doorbell"},
-    {"models", "settings", "ports", "media", "envelope", "access", "ring_watch"},
+    {"models", "settings", "ports", "media", "envelope", "access", "ring_watch", "hosts", "marks"},
     {"report", "survival", "notices", "callbacks_asgi", "callbacks_events"},
     {"schedule", "callbacks_aiohttp"},
     {"experience"},
     {"watching", "results", "retries", "sessions", "targets", "uploads", "orders", "purse"},
+    {"parts", "ranges"},
     {"journal_uploads", "shelf"},
     {"conversion", "journal_rows", "journal_file", "callbacks"},
     {"wire", "journal_writer"},

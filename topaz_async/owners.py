@@ -9,33 +9,12 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 import uuid
 import weakref
 from contextlib import suppress
 
 from .errors import JournalError
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(handle: int, *, shared: bool) -> bool:
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _lock(handle: int, *, shared: bool) -> bool:
-        try:
-            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
+from .locks import lock
 
 __all__ = ["Owner"]
 
@@ -117,7 +96,7 @@ class Owner:
                 self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
                 # Somebody may have taken the file for a dead owner's before it was locked; it
                 # is then locked by them for a moment, or gone.
-                if _lock(self._handle, shared=False) and _is_at(self._handle, path):
+                if lock(self._handle) and _is_at(self._handle, path):
                     self._finalizer = weakref.finalize(self, _let_go, self._handle, path)
                     return token
             except FileNotFoundError:
@@ -170,7 +149,7 @@ def _is_held(path: str) -> bool:
         return True
     try:
         # Shared, so that two who look at a dead owner do not take each other for it.
-        if not _lock(handle, shared=True):
+        if not lock(handle, shared=True):
             return True
         with suppress(OSError):
             os.unlink(path)  # under the lock: nobody can come to life in this file any more
