@@ -116,9 +116,9 @@ def test_a_name_in_a_folder_is_free_and_harmless(tmp_path: Path) -> None:
         "clip.mp4",
         "clip (2).mp4",
         "clip (3).mp4",
-        "passwd",
+        "_.._etc_passwd",
         "video.mp4",
-        "c.mp4",
+        "a_b_c.mp4",
     ]
     assert target.place("clip.mp4", overwrite=True) == tmp_path / "clip.mp4"
 

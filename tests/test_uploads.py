@@ -26,9 +26,10 @@ from topaz_async.errors import (
     UploadError,
 )
 from topaz_async.models import UploadedFile
+from topaz_async.names import safe_name
 from topaz_async.retries import RetryTokens
 from topaz_async.settings import RetryPolicy, Timeouts
-from topaz_async.transfers import Meter, OnProgress, Progress, safe_name
+from topaz_async.transfers import Meter, OnProgress, Progress
 from topaz_async.transport import Origins, Transport
 from topaz_async.uploads import UploadSource
 from topaz_async.wire import Wire

@@ -278,8 +278,9 @@ class Batch:
     async def _bring(self, order: Order, result: UpscaleResult) -> UpscaleResult:
         assert self._target is not None
         title = f"{order.title}-{order.factor}x"
-        self._titles[title] += 1
-        number = self._titles[title]
+        # Some file systems take "Clip" and "clip" for one.
+        self._titles[title.casefold()] += 1
+        number = self._titles[title.casefold()]
         name = title if number == 1 else f"{title} ({number})"
         return await self._story.files.bring(result, self._target, name, None, self._overwrite)
 

@@ -18,6 +18,7 @@ from .durations import check_timeout
 from .errors import InvalidInputError
 from .media import Media, content_hash, inspect
 from .models import TaskInput, UpscaleFactor, UpscaleInput
+from .names import own_name, safe_name
 from .ports import Intent
 from .urls import check_url, without_query
 
@@ -165,11 +166,11 @@ def _can_be_kept(word: object) -> bool:
 
 def _title(video: Video, found: Media | None) -> str:
     if found is not None:
-        return found.path.stem
+        return own_name(found.path.stem, "video")
     values = attrs.asdict(video).values() if isinstance(video, TaskInput) else [video]
     url = next((text for text in values if isinstance(text, str) and is_url(text)), "")
     path = without_query(url).partition("://")[2].partition("/")[2]
-    return Path(path).stem or "video"
+    return Path(safe_name(path)).stem
 
 
 def described(values: Mapping[str, Any]) -> dict[str, str]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Container
 from pathlib import Path
 from typing import Self
 
 import attrs
 
 from .errors import TopazError
+from .names import own_name
 from .texts import clean, quoted
-from .transfers import safe_name
 
 __all__ = ["Target"]
+
+#: Bytes of the longest name that a download makes by itself.
+_ROOM = 128
 
 
 @attrs.frozen
@@ -50,7 +55,7 @@ class Target:
         return target
 
     def check(self, *, overwrite: bool, error: type[TopazError]) -> None:
-        """Raise `error` unless the file may be written."""
+        """Raise `error` unless the file may be written, as far as that can be told before."""
         shown = clean(str(self.folder), 200)
         existing = self.folder
         while not existing.exists() and existing != existing.parent:
@@ -59,6 +64,11 @@ class Target:
             raise error(f"{clean(str(existing), 200)} is a file, not a folder.")
         if not os.access(existing, os.W_OK | os.X_OK):
             raise error(f"The folder {shown} cannot be written.")
+        # Names that the file system does not take are refused by it here, and not first when
+        # their folder has been made; so is a path without room for a name to come.
+        for part in (*self.folder.parts[len(existing.parts) :], self.name or ""):
+            _look(existing / part)
+        _look(self.folder / ("x" * _ROOM))
         if self.name is None:
             return
         file = self.folder / self.name
@@ -74,13 +84,27 @@ class Target:
         """Tell whether an absolute path is the file, or lies in the folder."""
         return path.parent == self.folder.absolute() and self.name in (None, path.name)
 
-    def place(self, suggestion: str, *, overwrite: bool) -> Path:
-        """Return the path to write; in a folder, under a name like `suggestion` that is free."""
+    def place(
+        self, suggestion: str, *, overwrite: bool, taken: Container[Path] = frozenset()
+    ) -> Path:
+        """Return the path to write; in a folder, under a name like `suggestion` that is free.
+
+        Args:
+            suggestion: The name; what some disk would mind is changed.
+            overwrite: Whether a name may be that of a file which is there.
+            taken: Paths that are not free in any case.
+        """
         if self.name is not None:
             return self.folder / self.name
-        name = Path(safe_name(suggestion))
+        name = Path(own_name(suggestion))
         place, number = self.folder / name, 1
-        while not overwrite and (place.exists() or place.is_symlink()):
+        while place in taken or (not overwrite and os.path.lexists(place)):
             number += 1
             place = self.folder / f"{name.stem} ({number}){name.suffix}"
         return place
+
+
+def _look(place: Path) -> None:
+    """Raise an OSError when no file system could ever hold such a name."""
+    with contextlib.suppress(FileNotFoundError):
+        place.lstat()

@@ -1,27 +1,19 @@
-"""What uploads and downloads have in common: progress, and names that are safe on any disk."""
+"""What uploads and downloads have in common: progress."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import re
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import unquote
 
 import attrs
 
 from .telling import Teller
-from .texts import clean
 
-__all__ = ["Meter", "OnProgress", "Progress", "safe_name"]
-
-#: Bytes; with room for a number and a temporary ending within the usual 255.
-_LONGEST_NAME = 120
-#: Names that stand for devices on Windows, whatever their ending.
-_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+__all__ = ["Meter", "OnProgress", "Progress"]
 
 #: Calls a second at most, the last one included.
 _CALLS = 20
@@ -127,12 +119,3 @@ def _of_progress(on_progress: Any) -> Callable[[Progress], Any]:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def safe_name(name: str, default: str = "video.mp4") -> str:
-    """Return a file name without folders, controls or letters that any system minds."""
-    last = re.split(r"[/\\]", unquote(name))[-1][-_LONGEST_NAME:]
-    kept = re.sub(r"[^\w.\- ]+", "_", clean(last))
-    # The end stays: it tells the kind.
-    kept = kept.encode()[-_LONGEST_NAME:].decode(errors="ignore").strip(" .-")
-    return f"_{kept}" if _DEVICE.fullmatch(kept) else kept or default

@@ -16,11 +16,12 @@ from . import media
 from .durations import moment_after
 from .errors import ConfigurationError, InvalidInputError, TopazError
 from .models import UploadedFile
+from .names import safe_name
 from .ports import Answer, Request
 from .settings import Quotas
 from .shelf import Shelf
 from .texts import quoted
-from .transfers import Meter, OnProgress, safe_name
+from .transfers import Meter, OnProgress
 from .uploads import UploadSource
 from .urls import check_url
 from .wire import Wire

@@ -11,9 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 
+from ..names import safe_name
 from ..orders import is_url
 from ..texts import clean
-from ..transfers import safe_name
 from ..urls import without_query
 from .exits import UsageError
 
