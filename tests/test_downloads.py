@@ -26,6 +26,7 @@ from topaz_async.errors import (
     TooLargeError,
     UnsafeUrlError,
 )
+from topaz_async.hosts import Hosts
 from topaz_async.sessions import USER_AGENT, make_session
 from topaz_async.settings import Quotas, Timeouts
 from topaz_async.transfers import Progress
@@ -58,24 +59,35 @@ async def _nothing_stays() -> AsyncIterator[None]:
         yield
 
 
+def files_session(hosts: Hosts | None = None) -> aiohttp.ClientSession:
+    return make_session(
+        fresh=False,
+        limit=0,
+        connect_timeout=1.0,
+        ssl=True,
+        local_addr=None,
+        socket_factory=(hosts or Hosts(allow_private=True)).socket_to,
+    )
+
+
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with make_session(
-        fresh=False, limit=0, connect_timeout=1.0, ssl=True, local_addr=None
-    ) as made:
+    async with files_session() as made:
         yield made
 
 
-def downloader(session: aiohttp.ClientSession, **changes: Any) -> Downloader:
+def downloader(
+    session: aiohttp.ClientSession, *, hosts: Hosts | None = None, **changes: Any
+) -> Downloader:
     values: dict[str, Any] = {
+        "hosts": hosts or Hosts(allow_private=True),
         "timeouts": Timeouts(),
         "quotas": Quotas(),
         "attempts": 1,
         "pauses": lambda: lambda: 0.001,
         "proxy_for": lambda url: None,
-        "allow_loopback": True,
     }
-    return Downloader(lambda: session, **{**values, **changes})
+    return Downloader(lambda *, proxied: session, **{**values, **changes})
 
 
 # -- in fair weather ----------------------------------------------------------------------------
@@ -423,7 +435,7 @@ async def test_redirect_to_nowhere(
 async def test_this_machine(session: aiohttp.ClientSession, tmp_path: Path, host: str) -> None:
     """A link to this machine is refused before it is followed, unless that is allowed."""
     async with ByteServer(hang) as server:
-        brings = downloader(session, allow_loopback=False)
+        brings = downloader(session, hosts=Hosts(allow_private=False))
         for scheme in ("http", "https"):
             with pytest.raises(UnsafeUrlError):
                 await brings.fetch(f"{scheme}://{host}:{server.port}/", tmp_path / "film.mp4")
@@ -470,7 +482,7 @@ async def test_no_folder(session: aiohttp.ClientSession, tmp_path: Path) -> None
 FULL = """
 import asyncio, resource, sys
 from pathlib import Path
-from tests.test_downloads import FILM, downloader, make_session
+from tests.test_downloads import FILM, downloader, files_session
 from tests.byteserver import ByteServer, answer, http
 from topaz_async.errors import DownloadError
 
@@ -478,7 +490,7 @@ async def main():
     target = Path(sys.argv[1]) / "film.mp4"
     target.write_bytes(b"old")
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
-    session = make_session(fresh=False, limit=0, connect_timeout=1, ssl=True, local_addr=None)
+    session = files_session()
     async with session, ByteServer(answer(http(FILM[:16] + bytes(int(sys.argv[3]))))) as server:
         try:
             await downloader(session, attempts=3).fetch(server.url, target, overwrite=True)
@@ -524,9 +536,7 @@ async def test_cancelled_at_every_step(tmp_path: Path, overwrite: bool) -> None:
             target.unlink(missing_ok=True)
             if overwrite:
                 target.write_bytes(b"old")
-            async with make_session(
-                fresh=False, limit=0, connect_timeout=1.0, ssl=True, local_addr=None
-            ) as session:
+            async with files_session() as session:
                 await downloader(session).fetch(server.url, target, overwrite=overwrite)
 
         async def afterwards(victim: asyncio.Task[Any]) -> None:
@@ -542,17 +552,24 @@ async def test_cancelled_while_the_disk_is_busy(
     session: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     """A caller cancelled, even twice, while a thread is about to make the file leaves none."""
-    loop, free = asyncio.get_running_loop(), threading.Event()
-    async with ByteServer(answer(http(FILM))) as server:
+    loop, free, busy = asyncio.get_running_loop(), threading.Event(), []
+
+    async def keeps_it_busy(peer: Peer) -> None:
+        await peer.request()
+        busy.extend(loop.run_in_executor(None, free.wait) for _ in range(64))
+        await peer.send(http(FILM))
+
+    async with ByteServer(keeps_it_busy) as server:
         caller = asyncio.create_task(downloader(session).fetch(server.url, tmp_path / "film.mp4"))
-        busy = [loop.run_in_executor(None, free.wait) for _ in range(64)]
-        await until(lambda: server.requests)
-        await asyncio.sleep(0.05)  # the answer arrives, and the file is to be made
-        caller.cancel()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0.01)
-        assert not caller.done()
-        free.set()
+        try:
+            await until(lambda: busy)
+            await asyncio.sleep(0.05)  # the answer arrives, and the file is to be made
+            caller.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
+            assert not caller.done()
+        finally:
+            free.set()
         await asyncio.gather(*busy)
         with pytest.raises(asyncio.CancelledError):
             await caller

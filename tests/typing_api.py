@@ -201,6 +201,8 @@ async def step_by_step(topaz: TopazClient) -> None:
     assert_type(await topaz.fetch_task("0123"), TaskRecord)
     for what in (result, job, result.url):
         assert_type(await topaz.download(what, Path("out"), on_progress=seen), Path)
+    for source in (result, job):
+        assert_type(await topaz.download_all(source, "out", on_progress=seen), tuple[Path, ...])
     assert_type(await topaz.fresh_link(result.url), str)
     assert_type(await topaz.credits(), float)
     await topaz.aclose()

@@ -385,15 +385,35 @@ class Chapters:
         overwrite: bool,
     ) -> Path:
         target = await self.files.target(path, DownloadError, overwrite)
+        if not isinstance(what, (Job, UpscaleResult)):
+            return await self.files.fetch(what, target, on_progress, overwrite)
+        result = await self._result_of(call, what)
+        result = await self.files.bring(result, target, None, on_progress, overwrite)
+        assert result.path is not None
+        return result.path
+
+    async def download_all(
+        self,
+        call: Call,
+        what: UpscaleResult | Job,
+        folder: StrPath,
+        on_progress: OnProgress | None,
+        overwrite: bool,
+    ) -> tuple[Path, ...]:
+        if not isinstance(what, (Job, UpscaleResult)):
+            raise InvalidInputError(f"{quoted(what)} is no result and no job.")
+        if not isinstance(folder, (str, os.PathLike)):
+            raise DownloadError(f"{quoted(folder)} is no folder to write to.")
+        target = await self.files.target(os.path.join(folder, ""), DownloadError, overwrite)
+        result = await self._result_of(call, what)
+        return await self.files.bring_all(result, target, on_progress, overwrite)
+
+    async def _result_of(self, call: Call, what: UpscaleResult | Job) -> UpscaleResult:
         if isinstance(what, Job):
             call.task_id, call.billed = what.task_id, "unknown"
             what = await self.wait(what, 900.0, None)
-        if not isinstance(what, UpscaleResult):
-            return await self.files.fetch(what, target, on_progress, overwrite)
         call.task_id, call.billed = what.task_id, "yes"
-        result = await self.files.bring(what, target, None, on_progress, overwrite)
-        assert result.path is not None
-        return result.path
+        return what
 
     @contextlib.asynccontextmanager
     async def all_within(self, seconds: float | None, call: Call) -> AsyncIterator[None]:

@@ -69,6 +69,9 @@ class TopazClient:
             only, until one fails to come.
         callback_url: The https URL at which the service reaches `callbacks`, sent with each
             submit; `submit(callback_url=...)` sends another.
+        allow_private_hosts: Whether results may be fetched from private and loopback addresses;
+            None allows it only while `base_url` itself is loopback. Link-local and other
+            special addresses are refused always.
 
     Raises:
         ConfigurationError: No key, a key that cannot be sent, or an option out of range.
@@ -91,6 +94,7 @@ class TopazClient:
         budget: Budget | None = None,
         callbacks: CallbackHub | None = None,
         callback_url: str | None = None,
+        allow_private_hosts: bool | None = None,
     ) -> None:
         from .batch import Batch  # aiohttp and cattrs load here, not with the package
         from .chapters import Chapters
@@ -107,6 +111,8 @@ class TopazClient:
             check_url(callback_url, "callback_url", ConfigurationError)
         if callbacks is not None and not hasattr(callbacks, "attach"):
             raise ConfigurationError(f"{quoted(callbacks, 40)} is no CallbackHub.")
+        if not isinstance(allow_private_hosts, (bool, type(None))):
+            raise ConfigurationError("allow_private_hosts is True, False or None.")
         self._base_url = base_url
         self._chapters = Chapters(
             self,
@@ -124,6 +130,7 @@ class TopazClient:
             budget=budget,
             callbacks=callbacks,
             callback_url=callback_url,
+            allow_private_hosts=allow_private_hosts,
         )
         self._enter = self._chapters.calls.enter
         self._batch = Batch
@@ -542,8 +549,11 @@ class TopazClient:
     ) -> Path:
         """Bring a result to this disk, whole or not at all.
 
+        A download that was cut goes on where it was, also in a later process, as long as the
+        host can prove that the file is still the same. A dead link is renewed.
+
         Args:
-            what: A result, a job (its result is waited for), or a result's URL.
+            what: A result (its first file), a job (its result is waited for), or a result's URL.
             path: The file to write; for a folder, a name is made from the URL.
             on_progress: As for `upload`.
             overwrite: Whether a file there may be replaced; it stays if anything fails.
@@ -552,12 +562,43 @@ class TopazClient:
             Where the file is.
 
         Raises:
-            LinkExpiredError: The link is dead.
+            LinkExpiredError: The link is dead, and so is every other that the service gives.
+            UnsafeUrlError: The link leads to no https URL, or to a private address.
             IntegrityError: What came is cut, or no video.
-            FileError: It could not be brought or written; nothing of it is left on the disk.
+            FileError: It could not be brought or written. Nothing of it is left on the disk; of
+                a cut download that can be gone on with, a hidden `.part` file is.
         """
         with self._enter() as call:
             return await self._chapters.download(call, what, path, on_progress, overwrite)
+
+    async def download_all(
+        self,
+        what: UpscaleResult | Job,
+        folder: StrPath,
+        *,
+        on_progress: OnProgress | None = None,
+        overwrite: bool = False,
+    ) -> tuple[Path, ...]:
+        """Bring all files of one result into a folder, each whole or not at all.
+
+        They come one after another; one that cannot be brought does not stop the others.
+
+        Args:
+            what: A result, or a job (its result is waited for).
+            folder: The folder to write into, made if it is missing; the names are made from the
+                URLs, and no two are the same.
+            on_progress: Called with the `Progress` of each file in turn: a function or a
+                coroutine function.
+            overwrite: Whether files there may be replaced; otherwise names get a number.
+
+        Returns:
+            Where the files are, in the order of `UpscaleResult.urls`.
+
+        Raises:
+            FileError: The first failure, as of `download`; the files that could be brought stay.
+        """
+        with self._enter() as call:
+            return await self._chapters.download_all(call, what, folder, on_progress, overwrite)
 
     async def fresh_link(self, url: str) -> str:
         """Return a link of 20 minutes for a result's URL whose own link has died.

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol, TypeVar
 from urllib.parse import urljoin
 
 import aiohttp
@@ -20,152 +18,224 @@ from .errors import (
     LinkExpiredError,
     TooLargeError,
     TopazError,
-    UnsafeUrlError,
     clean,
 )
+from .hosts import Hosts, RefusedAddressError, refused
+from .marks import Mark
 from .media import HEAD, kind_of
+from .parts import Part
+from .ranges import asking_for, is_rest_of, validator_of
 from .sessions import Contact, ProxyFor
 from .settings import Quotas, Timeouts
 from .transfers import Meter, OnProgress
-from .urls import check_url, is_loopback, shown
+from .urls import shown, without_query
 
-__all__ = ["Downloader"]
+__all__ = ["Downloader", "SessionFor"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger("topaz_async")
 
-_CHUNK = 1 << 20
+#: Bytes that are written at once.
+_BATCH = 1 << 20
+_SYNC = 32 << 20
 _REDIRECTS = 5
 _GONE = {403, 404, 410}
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+
+class SessionFor(Protocol):
+    """Returns the session for results, without key, cookies or credentials."""
+
+    def __call__(self, *, proxied: bool) -> aiohttp.ClientSession: ...
+
+
+class _OtherBytesError(Exception):
+    """What the host would add to the bytes that are there is not their rest."""
 
 
 class Downloader:
     """Brings results to this disk, from hosts nobody vouches for.
 
     Args:
-        session: Returns the session for results: without key, cookies or credentials.
+        session_for: Returns the session for a request: one whose connector checks each address
+            that it connects to, or, for proxies, one that connects to the proxy.
+        hosts: The rule for hosts.
         timeouts: Silence and whole transfers, in seconds.
         quotas: The largest result, in bytes, and transfers at once.
-        attempts: How often a transfer is begun.
+        attempts: How often a transfer is begun, or gone on with, without getting further.
         pauses: Returns the next pause between two attempts, in seconds, for a new transfer.
         proxy_for: Returns the proxy for a URL, or None.
-        allow_loopback: Whether results may lie on this machine (a sandbox's do).
     """
 
     def __init__(
         self,
-        session: Callable[[], aiohttp.ClientSession],
+        session_for: SessionFor,
         *,
+        hosts: Hosts,
         timeouts: Timeouts,
         quotas: Quotas,
         attempts: int,
         pauses: Callable[[], Callable[[], float]],
         proxy_for: ProxyFor,
-        allow_loopback: bool,
     ) -> None:
-        self._session = session
+        self._session_for = session_for
+        self._hosts = hosts
         self._timeouts = timeouts
         self._max_bytes = quotas.max_download_bytes
         self._gate = asyncio.Semaphore(quotas.downloads)
         self._attempts = attempts
         self._pauses = pauses
         self._proxy_for = proxy_for
-        self._allow_loopback = allow_loopback
 
     async def fetch(
         self,
         url: str,
         target: Path,
         *,
+        key: str | None = None,
         overwrite: bool = False,
         on_progress: OnProgress | None = None,
+        renewals: AsyncIterator[str] | None = None,
+        rename: Callable[[str | None], Path] | None = None,
     ) -> Path:
         """Bring a file; at its final name it is whole, and what was there survives a failure.
 
+        Args:
+            url: Where it lies.
+            target: Its final name.
+            key: Tells this file from all others, whichever link leads to it; None for the URL
+                without its query.
+            overwrite: Whether a file of that name is replaced.
+            on_progress: Told of every step.
+            renewals: Other links to the same file, one after another, for when one is dead.
+            rename: Returns the final name when `target` is a mere suggestion; handed the host's
+                Content-Disposition, and called again when that name was taken meanwhile.
+
+        Returns:
+            The final name.
+
         Raises:
-            FileError: What went wrong; nothing of it is left on the disk.
+            FileError: What went wrong. Nothing is left on the disk but, when it was a cut and
+                the host can go on where it was, the part that had come.
         """
+        part, keep = Part(target, key or without_query(url)), False
         async with self._gate, Meter(on_progress) as meter:
             limit = asyncio.timeout(self._timeouts.download)
             try:
                 async with limit:
-                    return await self._often(url, target, overwrite, meter)
+                    await _on_disk(part.find)
+                    said = await self._often(url, part, meter, renewals)
+                    name = (lambda: target) if rename is None else (lambda: rename(said))
+                    return await _on_disk(
+                        lambda: part.publish(name, overwrite=overwrite, again=rename is not None)
+                    )
+            except DownloadError as error:
+                keep = error.retryable
+                raise
             except TimeoutError:
                 if not limit.expired():
                     raise
+                keep = True
+            finally:
+                if part.is_open:
+                    await _on_disk(lambda: part.leave(keep=keep))
             raise DownloadError(
                 f"The download took longer than {self._timeouts.download:g} s.",
                 retryable=True,
                 billed="yes",
             )
 
-    async def _often(self, url: str, target: Path, overwrite: bool, meter: Meter) -> Path:
+    async def _often(
+        self,
+        url: str,
+        part: Part,
+        meter: Meter,
+        renewals: AsyncIterator[str] | None,
+    ) -> str | None:
+        """Fill the part, in as many attempts as it takes; return the Content-Disposition."""
         pause, attempt = self._pauses(), 1
         while True:
+            before = part.size
             try:
-                return await self._once(url, target, overwrite, meter)
+                return await self._once(url, part, meter)
+            except LinkExpiredError:
+                other = None if renewals is None else await anext(renewals, None)
+                if other is None:
+                    raise
+                url = other
+                continue
+            except _OtherBytesError:
+                part.mark = None  # so that this cannot come twice in a row
+                continue
             except DownloadError as error:
+                if part.size - before >= _BATCH:
+                    attempt = 1
                 if not error.retryable or attempt >= self._attempts:
                     raise
                 _log.info("A download failed, attempt %d of %d: %s", attempt, self._attempts, error)
             attempt += 1
             await asyncio.sleep(pause())
 
-    async def _once(self, url: str, target: Path, overwrite: bool, meter: Meter) -> Path:
-        part = _Part(target)
+    async def _once(self, url: str, part: Part, meter: Meter) -> str | None:
+        offset = _offset(part)
+        headers = {"Accept-Encoding": "identity"}
+        if offset and part.mark is not None:
+            headers |= asking_for(offset, part.mark)
         try:
-            async with self._get(url) as response:
-                await _on_disk(part.create)
-                await self._save(response, part, meter)
-            await _on_disk(part.publish, overwrite)
-            return target
+            async with self._get(url, headers) as response:
+                total = await self._begin(response, url, part, offset)
+                await self._save(response, part, total, meter)
+                return response.headers.get("Content-Disposition")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             reason = type(error).__name__
-        finally:
-            await _on_disk(part.drop)
         # Raised out here, for the session's errors print whole URLs, with signatures in them.
         raise DownloadError(
             f"The download from {shown(url)} broke off ({reason}).", retryable=True, billed="yes"
         )
 
     @contextlib.asynccontextmanager
-    async def _get(self, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _get(
+        self, url: str, headers: dict[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         for _ in range(_REDIRECTS + 1):
-            self._check(url)
-            response = await self._reach(url)
+            self._hosts.check(url)
+            response = await self._reach(url, headers)
             async with response:
                 if response.status in (301, 302, 303, 307, 308):
                     url = urljoin(url, response.headers.get("Location", ""))
                     continue
-                self._accept(response, url)
                 yield response
                 return
         raise DownloadError(f"{shown(url)}: more than {_REDIRECTS} redirects.", billed="yes")
 
-    async def _reach(self, url: str) -> aiohttp.ClientResponse:
+    async def _reach(self, url: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
         contact = Contact()
+        proxy = self._proxy_for(url)
         try:
             async with self._unless_still():
-                return await self._session().get(
+                return await self._session_for(proxied=proxy is not None).get(
                     url,
                     allow_redirects=False,
                     trace_request_ctx=contact,
                     middlewares=(contact.once,),
-                    headers={"Accept-Encoding": "identity"},
-                    proxy=self._proxy_for(url),
+                    headers=headers,
+                    proxy=proxy,
                 )
         except (aiohttp.ClientConnectionError, OSError) as error:
-            reason = type(error.__cause__ or error).__name__
+            cause = error.__cause__ or error
+        if isinstance(cause, RefusedAddressError):
+            raise refused(url)
         raise DownloadError(
-            f"{shown(url)} could not be reached ({reason}).", retryable=True, billed="yes"
+            f"{shown(url)} could not be reached ({type(cause).__name__}).",
+            retryable=True,
+            billed="yes",
         )
 
-    def _check(self, url: str) -> None:
-        parts = check_url(url, "The result's URL", UnsafeUrlError)
-        if is_loopback(parts.hostname) and not self._allow_loopback:
-            raise UnsafeUrlError("The result's URL leads to this machine itself.", billed="yes")
-
-    def _accept(self, response: aiohttp.ClientResponse, url: str) -> None:
+    async def _begin(
+        self, response: aiohttp.ClientResponse, url: str, part: Part, offset: int
+    ) -> int | None:
+        """Make the part ready for what comes; return the bytes of the whole, if they are known."""
+        headers = response.headers
         if response.status in _GONE:
             raise LinkExpiredError(
                 f"The link {shown(url)} is dead (HTTP {response.status}).",
@@ -173,6 +243,14 @@ class Downloader:
                 billed="yes",
                 hint="Results live for about 24 hours; fetch_task may give a fresh link.",
             )
+        if offset and response.status == 206 and part.mark is not None:
+            rest = is_rest_of(headers, offset, part.mark)
+            if rest is None:
+                raise _OtherBytesError
+            await _on_disk(part.go_on, offset)
+            return self._fitting(rest)
+        if offset and response.status == 416:
+            raise _OtherBytesError
         if response.status != 200:
             raise DownloadError(
                 f"{shown(url)} answered HTTP {response.status}.",
@@ -180,48 +258,52 @@ class Downloader:
                 retryable=response.status >= 500 or response.status == 429,
                 billed="yes",
             )
-        if (response.content_length or 0) > self._max_bytes:
-            raise self._too_large(response.content_length)
+        total = self._fitting(response.content_length)
+        mark, validator = None, validator_of(headers)
+        if "Content-Encoding" in headers:  # a length of what is packed, and so would ranges be
+            total = None
+        elif validator is not None:
+            mark = Mark(part.key, validator, total)
+        await _on_disk(part.begin, mark)
+        return total
 
     async def _save(
         self,
         response: aiohttp.ClientResponse,
-        part: _Part,
+        part: Part,
+        total: int | None,
         meter: Meter,
     ) -> None:
-        total = response.content_length if "Content-Encoding" not in response.headers else None
-        meter.begin(total)
-        done, buffer, looked = 0, bytearray(), False
-        chunks = response.content.iter_any()
-        while True:
-            async with self._unless_still():
-                chunk = await anext(chunks, b"")
-            if not chunk:
-                break
-            done += len(chunk)
-            if done > self._max_bytes:
-                raise self._too_large(done)
-            buffer += chunk
-            if not looked and len(buffer) >= HEAD:
-                _check_content(bytes(buffer[:HEAD]))
-                looked = True
-            if len(buffer) >= _CHUNK:
-                await _on_disk(part.write, bytes(buffer))
-                buffer.clear()
-            meter(done)
-        if not looked:
-            _check_content(bytes(buffer[:HEAD]))
-        await _on_disk(part.write, bytes(buffer))
+        meter.begin(total, part.size)
+        writer, done = _Writer(part), part.size
+        try:
+            async with self._unless_still() as still:
+                while chunk := await response.content.readany():
+                    done += len(chunk)
+                    if done > self._max_bytes:
+                        raise self._too_large(done)
+                    still.reschedule(None)  # a slow disk is no silence of the host
+                    await writer.put(chunk)
+                    still.reschedule(self._silence_ends())
+                    meter(done)
+        except (aiohttp.ClientError, DownloadError):
+            await writer.flush(cut=True)  # the next attempt goes on from here
+            raise
+        except BaseException:
+            with contextlib.suppress(DownloadError):
+                await writer.idle()
+            raise
+        await writer.flush()
         if total is not None and done != total:
             raise IntegrityError(f"{done} of {total} bytes came.", retryable=True, billed="yes")
         meter.end(done)
 
     @contextlib.asynccontextmanager
-    async def _unless_still(self) -> AsyncIterator[None]:
-        limit = asyncio.timeout(self._timeouts.stall)
+    async def _unless_still(self) -> AsyncIterator[asyncio.Timeout]:
+        limit = asyncio.timeout_at(self._silence_ends())
         try:
             async with limit:
-                yield
+                yield limit
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -231,12 +313,90 @@ class Downloader:
                 billed="yes",
             ) from None
 
+    def _silence_ends(self) -> float:
+        return asyncio.get_running_loop().time() + self._timeouts.stall
+
+    def _fitting(self, size: int | None) -> int | None:
+        """Return the bytes of the whole, as announced, once it is certain that they may come."""
+        if (size or 0) > self._max_bytes:
+            raise self._too_large(size)
+        return size
+
     def _too_large(self, size: int | None) -> TopazError:
         return TooLargeError(
             f"The result has {size} bytes or more; the limit is {self._max_bytes}.",
             billed="yes",
             hint="Raise Quotas(max_download_bytes=...).",
         )
+
+
+class _Writer:
+    """Writes what has come while more is coming, out of two buffers in turn.
+
+    What comes is copied at once: to hold on to it until it is written costs more, for then
+    the memory of every piece is new.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self._part = part
+        self._buffer = bytearray(_BATCH)
+        self._other: bytearray | None = None
+        self._size = 0
+        self._work: asyncio.Future[None] | None = None
+        self._sync: asyncio.Future[None] | None = None
+        self._synced = part.size
+
+    async def put(self, chunk: bytes) -> None:
+        rest = memoryview(chunk)
+        while rest:
+            piece = rest[: _BATCH - self._size]
+            self._buffer[self._size : self._size + len(piece)] = piece
+            self._size += len(piece)
+            rest = rest[len(piece) :]
+            if self._size == _BATCH:
+                await self._write()
+
+    async def flush(self, *, cut: bool = False) -> None:
+        """Write what is left; of a cut, not what is too little to tell a film from a page."""
+        await self.idle()
+        if self._part.size or self._size >= HEAD or not cut:
+            await self._write()
+            await self.idle()
+
+    async def idle(self) -> None:
+        """Wait until nothing is being written."""
+        await self._written()
+        sync, self._sync = self._sync, None
+        if sync is not None:
+            await _ended(sync)
+
+    async def _written(self) -> None:
+        work, self._work = self._work, None
+        if work is not None:
+            await _ended(work)
+        if self._part.size - self._synced >= _SYNC and (self._sync is None or self._sync.done()):
+            self._synced = self._part.size
+            self._sync = asyncio.get_running_loop().run_in_executor(None, self._part.sync)
+
+    async def _write(self) -> None:
+        await self._written()
+        batch = memoryview(self._buffer)[: self._size]
+        if self._part.size == 0:
+            _check_content(bytes(batch[:HEAD]))
+        self._buffer, self._other = self._other or bytearray(_BATCH), self._buffer
+        self._size = 0
+        self._work = asyncio.get_running_loop().run_in_executor(None, self._part.write, batch)
+
+
+def _offset(part: Part) -> int:
+    """Return how many of the bytes that are there count.
+
+    When all are there and yet the transfer was cut, the last one is asked for again: the host
+    then says whether the others are still the same.
+    """
+    if part.mark is None:
+        return 0
+    return part.size if part.mark.total is None else min(part.size, part.mark.total - 1)
 
 
 def _check_content(head: bytes) -> None:
@@ -262,12 +422,15 @@ def _check_content(head: bytes) -> None:
         )
 
 
-async def _on_disk(function: Callable[..., object], *args: object) -> None:
+async def _on_disk(function: Callable[..., T], *args: object) -> T:
     """Run a function in a thread; a cancelled caller leaves when it has ended.
 
     A thread cannot be stopped, and what it makes can be taken away only once it is made.
     """
-    work = asyncio.get_running_loop().run_in_executor(None, function, *args)
+    return await _ended(asyncio.get_running_loop().run_in_executor(None, function, *args))
+
+
+async def _ended(work: asyncio.Future[T]) -> T:
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:
@@ -284,67 +447,4 @@ async def _on_disk(function: Callable[..., object], *args: object) -> None:
             billed="yes",
             hint="Choose another place or make room, then download it again: that costs nothing.",
         )
-    if failure is not None:
-        raise failure
-
-
-class _Part:
-    """The file beside the target that becomes the target when it is whole.
-
-    Its methods block: they are for `_on_disk`.
-    """
-
-    def __init__(self, target: Path) -> None:
-        hint = target.name.encode(errors="ignore")[:80].decode(errors="ignore")
-        self._path = target.with_name(f".{hint}.{secrets.token_hex(6)}.part")
-        self._target = target
-        self._file: BinaryIO | None = None
-
-    def create(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.fdopen(os.open(self._path, _CREATE, 0o666), "wb")
-
-    def write(self, chunk: bytes) -> None:
-        assert self._file is not None
-        self._file.write(chunk)
-
-    def publish(self, overwrite: bool) -> None:
-        """Give the file its final name, when every byte of it is on the disk."""
-        assert self._file is not None
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()  # some systems rename no open file
-        if overwrite:
-            os.replace(self._path, self._target)
-        else:
-            self._link()
-        _sync_folder(self._target.parent)
-
-    def _link(self) -> None:
-        try:
-            os.link(self._path, self._target)  # unlike a rename it never replaces anything
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            if os.path.lexists(self._target):
-                raise FileExistsError(17, "the file exists already") from None
-            os.replace(self._path, self._target)
-
-    def drop(self) -> None:
-        """Leave nothing behind but what was published."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):  # on a full disk closing fails as writing did
-                self._file.close()
-            with contextlib.suppress(OSError):
-                self._path.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name as durable as the file; not every file system can."""
-    if os.name == "posix":
-        with contextlib.suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+    return work.result()

@@ -17,6 +17,7 @@ import aiohttp
 from .doorbell import Doorbell
 from .downloads import Downloader
 from .errors import ClientClosedError, TopazError
+from .hosts import Hosts
 from .limiter import SlidingWindow
 from .memory import Memory
 from .models import TaskRecord
@@ -64,6 +65,7 @@ class Engine:
         ssl: ssl_module.SSLContext | bool,
         proxy: str | None,
         local_addr: tuple[str, int] | None,
+        allow_private_hosts: bool | None,
         journal: Journal | str | os.PathLike[str] | None,
         budget: Budget | None,
         callbacks: Hub | None = None,
@@ -104,7 +106,11 @@ class Engine:
         self._send_file = transport(quotas.uploads)
         self._is_closed = False
         self._learning: asyncio.Task[None] | None = None
-        self._files_session: aiohttp.ClientSession | None = None
+        if allow_private_hosts is None:
+            allow_private_hosts = is_loopback(urlsplit(base_url).hostname)
+        self._hosts = Hosts(allow_private=allow_private_hosts)
+        #: By whether they are for requests through a proxy.
+        self._files_sessions: dict[bool, aiohttp.ClientSession] = {}
         self._polls = SlidingWindow(quotas.polls, quotas.poll_window)
         self._submits = SlidingWindow(quotas.submits, quotas.submit_window)
         self.memory = Memory(journal)
@@ -154,12 +160,12 @@ class Engine:
         )
         self.downloader = Downloader(
             self._files,
+            hosts=self._hosts,
             timeouts=timeouts,
             quotas=quotas,
             attempts=retry.attempts,
             pauses=lambda: pauses(retry),
             proxy_for=self._proxy_for,
-            allow_loopback=is_loopback(urlsplit(base_url).hostname),
         )
 
     async def _look(self, task_id: str, last: TaskRecord | None) -> TaskRecord:
@@ -201,19 +207,24 @@ class Engine:
             raise error.about(task_id=task_id, billed="unknown") from None
         return self.wire.record(answer, task_id)
 
-    def _files(self) -> aiohttp.ClientSession:
-        """Return the session for results: it has never seen the key."""
+    def _files(self, *, proxied: bool) -> aiohttp.ClientSession:
+        """Return the session for results: it has never seen the key.
+
+        A proxy may stand at any address, and looks up and connects by itself: through one, no
+        address is checked.
+        """
         if self._is_closed:
             raise ClientClosedError("The client is closed.")
-        if self._files_session is None:
-            self._files_session = make_session(
+        if proxied not in self._files_sessions:
+            self._files_sessions[proxied] = make_session(
                 fresh=False,
                 limit=0,
                 connect_timeout=self._timeouts.connect,
                 ssl=self._ssl,
                 local_addr=self._local_addr,
+                socket_factory=None if proxied else self._hosts.socket_to,
             )
-        return self._files_session
+        return self._files_sessions[proxied]
 
     async def aclose(self, grace: float) -> None:
         """End the waits, let a createTask under way end within `grace`, close every session."""
@@ -247,9 +258,8 @@ class Engine:
         self._submits.close()
         for transport in (self._submit, self.ask, self._send_file):
             await transport.aclose()
-        session, self._files_session = self._files_session, None
-        if session is not None:
-            await session.close()
+        while self._files_sessions:
+            await self._files_sessions.popitem()[1].close()
         # aiohttp closes TLS transports one turn of the loop later.
         await asyncio.sleep(0)
 

@@ -1,26 +1,23 @@
-"""Bring results to this disk, with a fresh link where the old one is dead."""
+"""Bring results to this disk, through another link where one is dead."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import attrs
 
 from .engine import Engine
-from .errors import (
-    LinkExpiredError,
-    ResultError,
-    TopazError,
-    UnsafeUrlError,
-)
+from .errors import FileError, ResultError, TopazError, UnsafeUrlError
 from .models import UpscaleResult
+from .names import result_name
 from .targets import Target
 from .transfers import OnProgress
-from .urls import check_url
+from .urls import check_url, without_query
 
 __all__ = ["Files"]
 
@@ -48,43 +45,82 @@ class Files:
         on_progress: OnProgress | None,
         overwrite: bool,
     ) -> UpscaleResult:
+        """Bring the first file of a result, in a folder under a name like `name`."""
         if not result.urls:
             raise ResultError(
                 f"The result of task {result.task_id} names no link.", task_id=result.task_id
             )
-        check_url(result.url, "The result's URL", UnsafeUrlError)
-        linked = Path(urlsplit(result.url).path)
-        suggestion = f"{name or linked.stem or 'video'}{linked.suffix or '.mp4'}"
-        place = await asyncio.to_thread(target.place, suggestion, overwrite=overwrite)
+        place = await self._bring(result, 0, target, name, on_progress, overwrite, set())
+        self._parts.memory.downloaded(result.task_id, place)
+        return attrs.evolve(result, path=place)
 
-        async def fetch(url: str) -> None:
-            await self._parts.downloader.fetch(
-                url, place, overwrite=overwrite, on_progress=on_progress
-            )
-
-        try:
+    async def bring_all(
+        self,
+        result: UpscaleResult,
+        folder: Target,
+        on_progress: OnProgress | None,
+        overwrite: bool,
+    ) -> tuple[Path, ...]:
+        """Bring all files of a result, one after another; those that come stay."""
+        places: dict[int, Path] = {}
+        failures: list[TopazError] = []
+        for index in range(len(result.urls)):
             try:
-                await fetch(result.url)
-            except LinkExpiredError:
-                url = await self._renewed(result)
-                if url is None:
-                    raise
-                await fetch(url)
+                places[index] = await self._bring(
+                    result, index, folder, None, on_progress, overwrite, set(places.values())
+                )
+            except FileError as error:
+                failures.append(error)
+        if 0 in places:
+            self._parts.memory.downloaded(result.task_id, places[0])
+        if failures:
+            raise failures[0]
+        return tuple(places.values())
+
+    async def _bring(
+        self,
+        result: UpscaleResult,
+        index: int,
+        target: Target,
+        name: str | None,
+        on_progress: OnProgress | None,
+        overwrite: bool,
+        taken: set[Path],
+    ) -> Path:
+        def place(disposition: str | None = None) -> Path:
+            linked = Path(result_name(path, None if name else disposition))
+            suggestion = f"{name}{linked.suffix}" if name else str(linked)
+            return target.place(suggestion, overwrite=overwrite, taken=taken)
+
+        url = result.urls[index]
+        path = check_url(url, "The result's URL", UnsafeUrlError).path
+        renewals = self._renewals(result, index)
+        try:
+            async with contextlib.aclosing(renewals):
+                if _is_old(result):
+                    url = await anext(renewals, url)
+                return await self._parts.downloader.fetch(
+                    url,
+                    await asyncio.to_thread(place),
+                    key=without_query(result.urls[index]),
+                    overwrite=overwrite,
+                    on_progress=on_progress,
+                    renewals=renewals,
+                    rename=None if target.name else place,
+                )
         except TopazError as error:
             raise error.about(
                 task_id=result.task_id, reference=result.reference, billed="yes"
             ) from None
-        self._parts.memory.downloaded(result.task_id, place)
-        return attrs.evolve(result, path=place)
 
-    async def _renewed(self, result: UpscaleResult) -> str | None:
-        """Return another link to a result whose link is dead, or None; buys nothing."""
+    async def _renewals(self, result: UpscaleResult, index: int) -> AsyncGenerator[str, None]:
+        """Iterate over other links to a file whose link is dead; buys nothing."""
         with contextlib.suppress(TopazError):
-            return await self.fresh_link(result.url)
+            yield await self.fresh_link(result.urls[index])
         with contextlib.suppress(TopazError):
             urls = (await self._parts.record(result.task_id)).result_urls
-            return next((url for url in urls if url not in result.urls), None)
-        return None
+            if len(urls) > index and urls[index] not in result.urls:
+                yield urls[index]
 
     async def fresh_link(self, url: str) -> str:
         request = self._parts.wire.fresh_link(url)
@@ -94,13 +130,23 @@ class Files:
         self, url: str, target: Target, on_progress: OnProgress | None, overwrite: bool
     ) -> Path:
         """Bring what lies at a URL."""
-        parts = check_url(url, "The URL to download")
-        place = await asyncio.to_thread(
-            target.place, Path(parts.path).name or "video.mp4", overwrite=overwrite
-        )
+        path = check_url(url, "The URL to download").path
+
+        def place(disposition: str | None = None) -> Path:
+            return target.place(result_name(path, disposition), overwrite=overwrite)
+
         try:
             return await self._parts.downloader.fetch(
-                url, place, overwrite=overwrite, on_progress=on_progress
+                url,
+                await asyncio.to_thread(place),
+                overwrite=overwrite,
+                on_progress=on_progress,
+                rename=None if target.name else place,
             )
         except TopazError as error:  # a link says nothing about what it cost
             raise error.about(billed="no") from None
+
+
+def _is_old(result: UpscaleResult) -> bool:
+    """Tell whether a result's links have outlived what the service promises of them."""
+    return result.expires_hint is not None and datetime.now(UTC) > result.expires_hint
