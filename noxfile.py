@@ -91,5 +91,6 @@ def bench(session: nox.Session) -> None:
     session.install("-e", ".[cli,sandbox]")
     for name in (
         "startup", "journal", "client", "waiting", "schedule", "sandbox", "callbacks", "uploads",
+        "downloads",
     ):  # fmt: skip
         session.run("python", f"tests/benchmarks/bench_{name}.py")

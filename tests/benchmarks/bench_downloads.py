@@ -1,0 +1,243 @@
+"""Downloads over loopback beside plain aiohttp streaming and curl: rate, memory, loop lag.
+
+Run it as a script: `python tests/benchmarks/bench_downloads.py [--folder DISK] [--rounds 7]`.  The
+server is a process of its own that sends from memory; so is each contestant, and they take
+turns.  `plain` is `async for chunk in response.content.iter_any(): file.write(chunk)`; beside
+it stands the same with an fsync at the end, for ours makes a file durable before it gets its
+name.  Rates are the best of all rounds and lags are medians; both are compared with plain, and
+rates with plain and fsync as well.  Files are written to the folder, which is the current one
+by default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import attrs
+
+from topaz_async import TopazClient
+
+#: Bytes, and how many of them the server sends in a second; 0 for as many as it can.  125 MB/s
+#: are what a line of one gigabit carries.
+CASES = ((10 << 20, 0), (200 << 20, 0), (200 << 20, 125_000_000))
+
+#: Seconds between two looks at the loop's lag.
+TICK = 0.002
+
+_HEAD = b"\x00\x00\x00\x18ftypisom"
+_BLOCK = _HEAD + bytes(range(256)) * 4096
+
+
+@attrs.frozen
+class Cost:
+    """What one transfer took."""
+
+    #: Bytes a second.
+    rate: float
+    #: Bytes by which the process grew at its peak.
+    memory: int
+    #: Seconds by which the loop was late in 99 of 100 looks; None for what has no loop.
+    lag: float | None
+    #: Seconds of this process's CPU.
+    cpu: float
+
+
+# -- the server ----------------------------------------------------------------------------------
+
+
+def serve() -> None:
+    """Answer `GET /download/PACE/SIZE`; the first line printed is the port."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as listener:
+        print(listener.getsockname()[1], flush=True)
+        while True:
+            peer, _ = listener.accept()
+            threading.Thread(target=answer, args=(peer,), daemon=True).start()
+
+
+def answer(peer: socket.socket) -> None:
+    """Answer requests until the client leaves."""
+    with peer, peer.makefile("rb") as lines:
+        try:
+            while request := lines.readline():
+                while lines.readline().strip():
+                    pass
+                pace, size = map(int, request.split()[1].split(b"/")[-2:])
+                send(peer, size, pace)
+        except OSError:
+            pass  # the client has left
+
+
+def send(peer: socket.socket, size: int, pace: int) -> None:
+    """Send a film of so many bytes."""
+    peer.sendall(
+        f'HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nETag: "{size}"\r\n'
+        "Content-Type: video/mp4\r\n\r\n".encode()
+    )
+    block, begun = memoryview(_BLOCK), time.perf_counter()
+    for sent in range(0, size, len(block)):
+        peer.sendall(block[: size - sent])
+        if pace:
+            time.sleep(max(0.0, begun + (sent + len(block)) / pace - time.perf_counter()))
+
+
+# -- the contestants -----------------------------------------------------------------------------
+
+
+Bring = Callable[[str, Path], Awaitable[object]]
+
+
+@contextlib.asynccontextmanager
+async def ours(url: str) -> AsyncIterator[Bring]:
+    async with TopazClient("key", base_url=url.partition("/download")[0]) as topaz:
+        yield functools.partial(topaz.download, overwrite=True)
+
+
+@contextlib.asynccontextmanager
+async def plain(url: str, *, durable: bool = False) -> AsyncIterator[Bring]:
+    async with aiohttp.ClientSession() as session:
+
+        async def bring(url: str, target: Path) -> None:
+            async with session.get(url) as response:
+                with target.open("wb") as file:
+                    async for chunk in response.content.iter_any():
+                        file.write(chunk)
+                    if durable:
+                        file.flush()
+                        os.fsync(file.fileno())
+
+        yield bring
+
+
+DOWNLOADS: dict[str, Callable[[str], contextlib.AbstractAsyncContextManager[Bring]]] = {
+    "ours": ours,
+    "plain": plain,
+    "plain, fsync": functools.partial(plain, durable=True),
+}
+
+
+async def measure(who: str, url: str, target: Path) -> Cost:
+    """Bring a small file first, which loads modules and fills caches; then the file."""
+    async with DOWNLOADS[who](url) as bring:
+        await bring(url.partition("/download")[0] + "/download/0/100000", target)
+        target.unlink()
+        late: list[float] = []
+        loop = asyncio.get_running_loop()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        cpu, begun = time.process_time(), time.perf_counter()
+        task = asyncio.ensure_future(bring(url, target))
+        while not task.done():
+            due = loop.time() + TICK
+            await asyncio.wait([task], timeout=TICK)
+            late.append(max(0.0, loop.time() - due))
+        await task
+        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    lag = statistics.quantiles(late, n=100)[98] if len(late) > 1 else late[0]
+    return Cost(target.stat().st_size / seconds, grown * 1024, lag, cpu)
+
+
+def curl(url: str, target: Path) -> Cost:
+    """Run curl, with its own word about the time it took."""
+    form = '{"seconds": %{time_total}}'
+    done = subprocess.run(
+        ["curl", "-s", "-o", str(target), "-w", form, url], capture_output=True, check=True
+    )
+    return Cost(target.stat().st_size / json.loads(done.stdout)["seconds"], 0, None, 0.0)
+
+
+def contest(who: str, url: str, target: Path) -> Cost:
+    """Let one contestant bring a file, in a process of its own."""
+    if who == "curl":
+        cost = curl(url, target)
+    else:
+        done = subprocess.run(
+            [sys.executable, __file__, "--contestant", who, url, str(target)],
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        cost = Cost(**json.loads(done.stdout))
+    target.unlink()
+    return cost
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+
+def table(title: str, costs: dict[str, list[Cost]]) -> None:
+    """Print the best rate of each, for what disturbed the others was not the transfer; the
+    highest memory; and the median lag.
+    """
+
+    def best(who: str) -> float:
+        return max(cost.rate for cost in costs[who])
+
+    def lag(who: str) -> float:
+        return statistics.median(cost.lag or 0.0 for cost in costs[who])
+
+    for who, each in costs.items():
+        line = f"{title:<23}{who:<12}{best(who) / 1e6:>6.0f} MB/s"
+        line += f"{best(who) / best('plain'):>7.2f}{best(who) / best('plain, fsync'):>10.2f}"
+        if who != "curl":
+            cpu = min(cost.cpu for cost in each)
+            memory = max(cost.memory for cost in each)
+            line += f"{cpu * 1e3:>8.0f} ms{memory / 1e6:>6.1f} MB"
+            line += f"{lag(who) * 1e3:>8.2f} ms{lag(who) / lag('plain'):>7.2f}"
+        print(line, flush=True)
+
+
+def main(folder: Path, rounds: int) -> None:
+    """Print the table."""
+    server = subprocess.Popen(
+        [sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True
+    )
+    names = [*DOWNLOADS, *(["curl"] if shutil.which("curl") else [])]
+    try:
+        assert server.stdout is not None
+        url = f"http://127.0.0.1:{int(server.stdout.readline())}"
+        print(f"{'':<41}{'rate':<5}{'ratio':>7}{'to fsync':>10}", end="")
+        print(f"{'CPU':>11}{'memory':>9}{'lag p99':>11}{'ratio':>7}")
+        for size, pace in CASES:
+            costs: dict[str, list[Cost]] = {who: [] for who in names}
+            for turn in range(rounds):
+                # Whoever comes first finds the disk idle: everybody does in turn.
+                for who in names[turn % len(names) :] + names[: turn % len(names)]:
+                    link = f"{url}/download/{pace}/{size}"
+                    costs[who].append(contest(who, link, folder / "film.mp4"))
+            table(f"{size >> 20} MB{f' at {pace / 1e6:.0f} MB/s' if pace else ''}", costs)
+    finally:
+        server.kill()
+        server.wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path(), help="a folder on the disk to test")
+    parser.add_argument("--rounds", type=int, default=7, help="of each contestant and size")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--contestant", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve()
+    elif options.contestant:
+        name, link, place = options.contestant
+        print(json.dumps(attrs.asdict(asyncio.run(measure(name, link, Path(place))))))
+    else:
+        with tempfile.TemporaryDirectory(dir=options.folder) as made:
+            main(Path(made), options.rounds)
