@@ -4,6 +4,14 @@ from __future__ import annotations
 
 __all__ = ["ADDRESSES", "DISPOSITIONS", "HOSTS", "LINKS", "NAMES"]
 
+
+def _wrapped(text: str, layers: int) -> str:
+    """Return a text with every letter of it encoded, so many times over."""
+    for _ in range(layers):
+        text = "".join(f"%{ord(ch):02x}" for ch in text)
+    return text
+
+
 #: Path of a link -> the name that it may have on a disk.
 NAMES: dict[str, str] = {
     # Out of the folder.
@@ -19,6 +27,7 @@ NAMES: dict[str, str] = {
     "/%25252e%25252e%25252fclip.mp4": "clip.mp4",
     "/%2525252525252fetc%2525252525252fclip.mp4": "clip.mp4",
     "/%2Fetc%2Fcron.d%2Fclip.mp4": "clip.mp4",
+    "/" + _wrapped("../clip.mp4", 4): "clip.mp4",
     "/..%5c..%5cclip.mp4": "clip.mp4",
     "/..\\..\\clip.mp4": "clip.mp4",
     "/C:\\Windows\\System32\\clip.mp4": "clip.mp4",

@@ -19,6 +19,7 @@ from topaz_async import (
     PollPolicy,
     RetryPolicy,
     TaskRecord,
+    Timeouts,
     TopazClient,
     UnsafeUrlError,
     UpscaleResult,
@@ -149,6 +150,36 @@ async def test_older_than_its_life(tmp_path: Path, hours: float, is_old: bool) -
         path = await topaz.download(result_of(server, "/a.mp4", ended=ended), tmp_path)
         assert asked(server) == ([RENEW, "GET /fresh"] if is_old else ["GET /a.mp4"])
     assert path.read_bytes() == (FILM if is_old else OTHER)
+
+
+async def test_another_link_goes_on(tmp_path: Path) -> None:
+    """What one fresh link brought of a result, the next one goes on with."""
+    film = FILM + bytes(2 << 20)
+    ended, number = datetime.now(UTC) - timedelta(hours=25), 0
+
+    def fresh(origin: str) -> bytes:
+        nonlocal number
+        number += 1
+        return say(f"{origin}/fresh-{number}")
+
+    rest = f"Content-Range: bytes {len(film) - 9}-{len(film) - 1}/{len(film)}"
+    answers = {
+        RENEWED: fresh,
+        "/fresh-1": http(film, "200 OK", 'ETag: "1"')[:-9],
+        "/fresh-2": http(film[-9:], "206 Partial Content", 'ETag: "1"', rest),
+    }
+    async with ByteServer(host(answers)) as server:
+        topaz = TopazClient(
+            "key", base_url=server.url, retry=RetryPolicy(attempts=1), timeouts=Timeouts(stall=0.2)
+        )
+        async with topaz:
+            result = result_of(server, "/a.mp4", ended=ended)
+            with pytest.raises(DownloadError, match="stood still"):
+                await topaz.download(result, tmp_path)
+            path = await topaz.download(result, tmp_path)
+        assert asked(server) == [RENEW, "GET /fresh-1", RENEW, "GET /fresh-2"]
+        assert server.requests[-1].headers["range"] == f"bytes={len(film) - 9}-"
+    assert path.read_bytes() == film
 
 
 async def test_old_and_yet_alive(tmp_path: Path) -> None:
@@ -316,6 +347,7 @@ async def test_names_that_no_disk_takes_cost_nothing(tmp_path: Path) -> None:
             tmp_path / ("y" * 256) / "out.mp4",
             tmp_path / "new" / ("日" * 86) / "deep/out.mp4",
             f"{tmp_path}/new/{'z/' * 2048}",
+            f"{tmp_path}/{'z/' * ((4080 - len(str(tmp_path))) // 2)}",
         ):
             with pytest.raises(InvalidInputError, match="name too long") as caught:
                 await topaz.upscale("https://files.example/a.mp4", output=output)
