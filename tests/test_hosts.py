@@ -320,6 +320,24 @@ async def test_the_clients_option(
         assert len(server.requests) == is_followed
 
 
+async def test_the_client_checks_what_it_connects_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that the system looks up on this machine leads nowhere."""
+    look_up = socket.getaddrinfo
+
+    def inside(host: str, *more: Any, **options: Any) -> Any:
+        return look_up("127.0.0.1" if host == "files.example" else host, *more, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", inside)
+    async with ByteServer(hang) as server:
+        link = f"https://files.example:{server.port}/a.mp4"
+        async with TopazClient("key", base_url="https://api.example") as topaz:
+            with pytest.raises(UnsafeUrlError, match=r"files\.example"):
+                await topaz.download(link, tmp_path / "a.mp4")
+        assert server.connections == 0
+
+
 @pytest.mark.parametrize("value", [0, 1, "no", [], object()])
 def test_no_option(value: Any) -> None:
     """Anything but True, False and None is refused."""
