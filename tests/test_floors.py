@@ -22,7 +22,7 @@ FLOORS: list[set[str]] = [
     {"experience"},
     {"watching", "results", "retries", "sessions", "targets", "uploads", "orders", "purse"},
     {"parts", "ranges"},
-    {"journal_uploads", "shelf"},
+    {"journal_uploads", "shelf", "writing"},
     {"conversion", "journal_rows", "journal_file", "callbacks"},
     {"wire", "journal_writer"},
     {"transport", "polling", "downloads", "limiter", "submission", "journal", "rescue"},

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 from urllib.parse import urljoin
 
 import aiohttp
@@ -18,27 +18,21 @@ from .errors import (
     LinkExpiredError,
     TooLargeError,
     TopazError,
-    clean,
 )
 from .hosts import Hosts, RefusedAddressError, refused
 from .marks import Mark
-from .media import HEAD, kind_of
 from .parts import Part
 from .ranges import asking_for, is_rest_of, validator_of
 from .sessions import Contact, ProxyFor
 from .settings import Quotas, Timeouts
 from .transfers import Meter, OnProgress
 from .urls import shown, without_query
+from .writing import BATCH, Writer, on_disk
 
 __all__ = ["Downloader", "SessionFor"]
 
-T = TypeVar("T")
-
 _log = logging.getLogger("topaz_async")
 
-#: Bytes that are written at once.
-_BATCH = 1 << 20
-_SYNC = 32 << 20
 _REDIRECTS = 5
 _GONE = {403, 404, 410}
 
@@ -123,10 +117,10 @@ class Downloader:
             limit = asyncio.timeout(self._timeouts.download)
             try:
                 async with limit:
-                    await _on_disk(part.find)
+                    await on_disk(part.find)
                     said = await self._often(url, part, meter, renewals)
                     name = (lambda: target) if rename is None else (lambda: rename(said))
-                    return await _on_disk(
+                    return await on_disk(
                         lambda: part.publish(name, overwrite=overwrite, again=rename is not None)
                     )
             except DownloadError as error:
@@ -138,7 +132,7 @@ class Downloader:
                 keep = True
             finally:
                 if part.is_open:
-                    await _on_disk(lambda: part.leave(keep=keep))
+                    await on_disk(lambda: part.leave(keep=keep))
             raise DownloadError(
                 f"The download took longer than {self._timeouts.download:g} s.",
                 retryable=True,
@@ -168,7 +162,7 @@ class Downloader:
                 part.mark = None  # so that this cannot come twice in a row
                 continue
             except DownloadError as error:
-                if part.size - before >= _BATCH:
+                if part.size - before >= BATCH:
                     attempt = 1
                 if not error.retryable or attempt >= self._attempts:
                     raise
@@ -247,7 +241,7 @@ class Downloader:
             rest = is_rest_of(headers, offset, part.mark)
             if rest is None:
                 raise _OtherBytesError
-            await _on_disk(part.go_on, offset)
+            await on_disk(part.go_on, offset)
             return self._fitting(rest)
         if offset and response.status == 416:
             raise _OtherBytesError
@@ -264,7 +258,7 @@ class Downloader:
             total = None
         elif validator is not None:
             mark = Mark(part.key, validator, total)
-        await _on_disk(part.begin, mark)
+        await on_disk(part.begin, mark)
         return total
 
     async def _save(
@@ -275,7 +269,7 @@ class Downloader:
         meter: Meter,
     ) -> None:
         meter.begin(total, part.size)
-        writer, done = _Writer(part), part.size
+        writer, done = Writer(part), part.size
         try:
             async with self._unless_still() as still:
                 while chunk := await response.content.readany():
@@ -330,64 +324,6 @@ class Downloader:
         )
 
 
-class _Writer:
-    """Writes what has come while more is coming, out of two buffers in turn.
-
-    What comes is copied at once: to hold on to it until it is written costs more, for then
-    the memory of every piece is new.
-    """
-
-    def __init__(self, part: Part) -> None:
-        self._part = part
-        self._buffer = bytearray(_BATCH)
-        self._other: bytearray | None = None
-        self._size = 0
-        self._work: asyncio.Future[None] | None = None
-        self._sync: asyncio.Future[None] | None = None
-        self._synced = part.size
-
-    async def put(self, chunk: bytes) -> None:
-        rest = memoryview(chunk)
-        while rest:
-            piece = rest[: _BATCH - self._size]
-            self._buffer[self._size : self._size + len(piece)] = piece
-            self._size += len(piece)
-            rest = rest[len(piece) :]
-            if self._size == _BATCH:
-                await self._write()
-
-    async def flush(self, *, cut: bool = False) -> None:
-        """Write what is left; of a cut, not what is too little to tell a film from a page."""
-        await self.idle()
-        if self._part.size or self._size >= HEAD or not cut:
-            await self._write()
-            await self.idle()
-
-    async def idle(self) -> None:
-        """Wait until nothing is being written."""
-        await self._written()
-        sync, self._sync = self._sync, None
-        if sync is not None:
-            await _ended(sync)
-
-    async def _written(self) -> None:
-        work, self._work = self._work, None
-        if work is not None:
-            await _ended(work)
-        if self._part.size - self._synced >= _SYNC and (self._sync is None or self._sync.done()):
-            self._synced = self._part.size
-            self._sync = asyncio.get_running_loop().run_in_executor(None, self._part.sync)
-
-    async def _write(self) -> None:
-        await self._written()
-        batch = memoryview(self._buffer)[: self._size]
-        if self._part.size == 0:
-            _check_content(bytes(batch[:HEAD]))
-        self._buffer, self._other = self._other or bytearray(_BATCH), self._buffer
-        self._size = 0
-        self._work = asyncio.get_running_loop().run_in_executor(None, self._part.write, batch)
-
-
 def _offset(part: Part) -> int:
     """Return how many of the bytes that are there count.
 
@@ -397,54 +333,3 @@ def _offset(part: Part) -> int:
     if part.mark is None:
         return 0
     return part.size if part.mark.total is None else min(part.size, part.mark.total - 1)
-
-
-def _check_content(head: bytes) -> None:
-    """Raise when the first bytes are a page or a text: the host's excuse, not the video.
-
-    Other kinds than the known ones pass: which containers the service makes is not documented,
-    and a paid result must not be thrown away for a new one.
-    """
-    if not head:
-        raise IntegrityError("The result is empty.", retryable=True, billed="yes")
-    if kind_of(head) is not None:
-        return
-    try:
-        head[:512].decode()
-        is_text = b"\0" not in head[:512]
-    except UnicodeDecodeError as error:
-        is_text = error.start > len(head[:512]) - 4 and b"\0" not in head[:512]
-    if is_text:
-        raise IntegrityError(
-            f"What came is a text, not a video: {clean(head[:80].decode(errors='replace'))}",
-            retryable=True,
-            billed="yes",
-        )
-
-
-async def _on_disk(function: Callable[..., T], *args: object) -> T:
-    """Run a function in a thread; a cancelled caller leaves when it has ended.
-
-    A thread cannot be stopped, and what it makes can be taken away only once it is made.
-    """
-    return await _ended(asyncio.get_running_loop().run_in_executor(None, function, *args))
-
-
-async def _ended(work: asyncio.Future[T]) -> T:
-    cancelled: asyncio.CancelledError | None = None
-    while not work.done():
-        try:
-            await asyncio.wait([work])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    failure = work.exception()
-    if cancelled is not None:
-        raise cancelled
-    if isinstance(failure, OSError):
-        reason = failure.strerror or type(failure).__name__
-        raise DownloadError(
-            f"The file could not be written: {reason}.",
-            billed="yes",
-            hint="Choose another place or make room, then download it again: that costs nothing.",
-        )
-    return work.result()
