@@ -177,6 +177,33 @@ async def test_run_again_only_what_is_missing_is_done(
     assert 1 == sandbox.books.count("files") - served
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_run_again_no_finished_result_is_replaced(
+    quick: Sandbox, clips: list[Path], tmp_path: Path, is_first: bool
+) -> None:
+    """Two clips of one name stay two files, also when one was finished by an earlier run."""
+    one, two = tmp_path / "one" / "clip.mp4", tmp_path / "two" / "clip.mp4"
+    for clip, place in zip(clips, (one, two), strict=False):
+        place.parent.mkdir()
+        shutil.copy(clip, place)
+    wanted: dict[str, bytes] = {}
+    videos = [one, two] if is_first else [two, one]
+    for run in ([one], videos, videos):
+        async with client_of(quick, journal=tmp_path / "jobs.sqlite") as topaz:
+            batch = topaz.upscale_many(
+                run, output_dir=tmp_path / "out", overwrite=True, concurrency=1
+            )
+            outcomes = await outcomes_of(batch)
+        assert ["ok"] * len(run) == [outcome.status for outcome in outcomes]
+        for outcome in outcomes:
+            assert outcome.path is not None
+            content = outcome.path.read_bytes()
+            assert wanted.setdefault(outcome.video, content) == content
+    assert 2 == len(set(wanted.values())) == len({outcome.path for outcome in outcomes})
+    assert {"clip-2x.mp4", "clip-2x (2).mp4"} == {p.name for p in (tmp_path / "out").iterdir()}
+    assert 2 == len(quick.books.billed)
+
+
 async def test_leaving_early_loses_no_task(clips: list[Path], tmp_path: Path) -> None:
     """What was submitted is in the journal and can be recovered; nothing more is submitted."""
     async with (

@@ -118,6 +118,24 @@ async def test_whole(session: aiohttp.ClientSession, tmp_path: Path, said: bytes
         assert not {"authorization", "cookie", "referer"} & seen.headers.keys()
 
 
+async def test_half_a_film_until_the_end(
+    session: aiohttp.ClientSession, tmp_path: Path, clip: Path
+) -> None:
+    """Where only the end of the connection ends a film, half of one is no file; a whole one is."""
+    film, target = clip.read_bytes(), tmp_path / "film.mp4"
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+    half = then(head + film[: len(film) // 2])
+    async with ByteServer(half) as server:
+        with pytest.raises(IntegrityError, match="ends in its middle") as caught:
+            await downloader(session).fetch(server.url, target)
+        assert (caught.value.retryable, caught.value.billed) == (True, "yes")
+    assert list(tmp_path.iterdir()) == []
+    async with ByteServer(half, then(head + film)) as server:
+        await downloader(session, attempts=2).fetch(server.url, target)
+        assert len(server.requests) == 2
+    assert target.read_bytes() == film
+
+
 async def test_looks_at_the_beginning(session: aiohttp.ClientSession, tmp_path: Path) -> None:
     """A film that ends in a megabyte of text is a film."""
     film = FILM + b"text " * 250_000

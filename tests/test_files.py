@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from topaz_async import (
@@ -182,6 +183,33 @@ async def test_another_link_goes_on(tmp_path: Path) -> None:
     assert path.read_bytes() == film
 
 
+async def test_another_result_begins_anew(tmp_path: Path) -> None:
+    """Two results whose links differ in the query only are two files."""
+    asked_for: list[tuple[str, str | None]] = []
+
+    async def script(peer: Peer) -> None:
+        seen = await peer.request()
+        asked_for.append((seen.path, seen.headers.get("range")))
+        whole = FILM + bytes([int(seen.path[-1])]) * (2 << 20)
+        first = 0 if asked_for[-1][1] is None else int(asked_for[-1][1][6:-1])
+        where = f"Content-Range: bytes {first}-{len(whole) - 1}/{len(whole)}"
+        status = "206 Partial Content" if first else "200 OK"
+        said = http(whole[first:], status, 'ETag: "same"', *([where] if first else []))
+        await peer.send(said[:-9] if len(asked_for) == 1 else said)
+
+    target = tmp_path / "film.mp4"
+    async with ByteServer(script) as server:
+        topaz = TopazClient("key", base_url=server.url, retry=RetryPolicy(attempts=1))
+        async with topaz:
+            first = result_of(server, "/dl?id=1")
+            with pytest.raises(DownloadError, match="broke off"):
+                await topaz.download(first, target)
+            second = attrs.evolve(result_of(server, "/dl?id=2"), task_id="task-2")
+            await topaz.download(second, target)
+    assert asked_for == [("/dl?id=1", None), ("/dl?id=2", None)]
+    assert target.read_bytes() == FILM + b"\2" * (2 << 20)
+
+
 async def test_old_and_yet_alive(tmp_path: Path) -> None:
     """Where there is no other link, an old one is tried."""
     answers = {"/a.mp4": http(FILM), LOOKED: record("/a.mp4")}
@@ -320,6 +348,35 @@ async def test_names_in_a_folder(tmp_path: Path, link: str, said: str, name: str
         folder.joinpath(name).unlink()
         assert await topaz.download(result_of(server, link), f"{folder}/") == folder / name
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [folder / name]
+
+
+async def test_a_name_in_a_header_replaces_nothing(tmp_path: Path) -> None:
+    """With `overwrite` the file that the link names is replaced, and no other one."""
+    said = http(FILM, "200 OK", "Content-Disposition: attachment; filename=b.mp4")
+    mine = tmp_path / "b.mp4"
+    mine.write_bytes(b"mine")
+    (tmp_path / "c.mp4").write_bytes(b"old")
+    script = host({"/dl": said, "/c.mp4": said})
+    async with ByteServer(script) as server, client_of(server) as topaz:
+        found = [
+            await topaz.download(f"{server.url}/dl", tmp_path, overwrite=True),
+            await topaz.download(result_of(server, "/dl"), tmp_path, overwrite=True),
+            await topaz.download(f"{server.url}/c.mp4", tmp_path, overwrite=True),
+        ]
+    assert [path.name for path in found] == ["b (2).mp4", "b (3).mp4", "c.mp4"]
+    assert [path.read_bytes() for path in found] == [FILM] * 3
+    assert mine.read_bytes() == b"mine"
+
+
+async def test_a_name_in_a_header_that_is_taken_meanwhile(tmp_path: Path) -> None:
+    """Of two downloads that find one name free, with `overwrite` too, each gets its own."""
+    said = http(FILM, "200 OK", "Content-Disposition: attachment; filename=b.mp4")
+    async with ByteServer(host({"/dl": said})) as server, client_of(server) as topaz:
+        found = await asyncio.gather(
+            *(topaz.download(f"{server.url}/dl?{n}", tmp_path, overwrite=True) for n in range(4))
+        )
+    assert {path.name for path in found} == {path.name for path in tmp_path.iterdir()}
+    assert len(set(found)) == 4
 
 
 async def test_a_local_name_is_kept(tmp_path: Path, tiny_clip: Path) -> None:

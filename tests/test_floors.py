@@ -15,7 +15,17 @@ ROOT = Path(topaz_async.__file__).parent
 FLOORS: list[set[str]] = [
     {"texts", "heard", "loops", "locks", "addresses", "names"},
     {"errors", "telling"},
-    {"urls", "calls", "transfers", "durations", "owners", "rings", "signature", "doorbell"},
+    {
+        "urls",
+        "calls",
+        "transfers",
+        "durations",
+        "owners",
+        "rings",
+        "signature",
+        "doorbell",
+        "signed_urls",
+    },
     {"models", "settings", "ports", "media", "envelope", "access", "ring_watch", "hosts", "marks"},
     {"report", "survival", "notices", "callbacks_asgi", "callbacks_events"},
     {"schedule", "callbacks_aiohttp"},

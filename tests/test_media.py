@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from fractions import Fraction
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from topaz_async.errors import InvalidInputError
-from topaz_async.media import IMAGES, KINDS, VIDEOS, Media, check_head, inspect, kind_of
+from topaz_async.media import IMAGES, KINDS, VIDEOS, Media, check_head, inspect, is_cut, kind_of
 from topaz_async.sandbox.media import make_clip
 
 LIMIT = 10 * 1024 * 1024
@@ -169,6 +170,61 @@ def test_other_ways_to_write_a_clip(
 def test_atoms_of_every_make(tmp_path: Path, content: bytes, seconds: float | None) -> None:
     """64-bit sizes, the size 0 for the rest, both versions; broken ones say nothing."""
     assert seconds_of(tmp_path, content) == seconds
+
+
+@pytest.mark.parametrize(
+    ("ending", "options"),
+    [
+        ("mp4", {}),
+        ("mp4", {"movflags": "faststart"}),
+        ("mp4", {"movflags": "frag_keyframe+empty_moov"}),
+        ("mov", {}),
+        ("matroska", {}),
+        ("matroska", {"live": "1"}),
+        ("webm", None),
+    ],
+)
+def test_a_film_that_is_cut(
+    tmp_path: Path, clip: Path, ending: str, options: dict[str, str] | None
+) -> None:
+    """A whole film is none, however it is written; one without its last byte or half is one."""
+    if options is None:
+        film = HEAD.replace(b"matroska", b"webm\0\0\0\0") + element(SEGMENT, bytes(100))
+    else:
+        film = remuxed(clip, tmp_path / "remuxed", ending, **options)
+    cuts = [film, film[:-1], film[: len(film) * 3 // 5]]
+    assert [is_cut(io.BytesIO(part), len(part)) for part in cuts] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("content", "cut"),
+    [
+        (FTYP + wide_atom(b"mdat", bytes(50)), False),
+        (FTYP + wide_atom(b"mdat", bytes(50))[:-1], True),
+        (FTYP + wide_atom(b"mdat", bytes(50))[:15], True),
+        (FTYP + atom(b"mdat", bytes(50))[:7], True),
+        (FTYP + atom(b"mdat", bytes(50), size=0), False),
+        (FTYP + atom(b"mdat", size=7), False),
+        (FTYP + bytes(3), False),
+        (FTYP + bytes(30), False),
+        (FTYP + b"\xff" * 30, False),
+        (atom(b"ftyp", b"M4A ") + atom(b"mdat", size=99), False),
+        (b"\x89PNG\r\n\x1a\n" + bytes(9), False),
+        (b"", False),
+        (bytes.fromhex("1a45dfa3 84 42828101 18538067 ff 1f43b675 ff a3 82 0102"), False),
+        (bytes.fromhex("1a45dfa3 84 42828101 18538067 ff 1f43b675 ff a3 83 0102"), True),
+        (bytes.fromhex("1a45dfa3 84 42828101 18538067"), True),
+        (bytes.fromhex("1a45dfa3 84 42828101 1853"), True),
+        (bytes.fromhex("1a45dfa3 84 42828101 18538067 10 00"), True),
+        (bytes.fromhex("1a45dfa3 84 42828101 18538067 00"), False),
+        (bytes.fromhex("1a45dfa3 84 42828101 1654ae6b ff 00"), False),
+        (bytes.fromhex("1a45dfa3 84 42828101 0000000000"), False),
+    ],
+    ids=range(20),
+)
+def test_ends_of_every_make(content: bytes, cut: bool) -> None:
+    """What reaches past the end is cut; filling, broken sizes and other kinds are not judged."""
+    assert is_cut(io.BytesIO(content), len(content)) is cut
 
 
 def element(identifier: str, content: bytes = b"", *, size: bytes | None = None) -> bytes:

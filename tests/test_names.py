@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -63,6 +65,14 @@ def test_the_name_that_a_host_says(said: str, name: str) -> None:
 def test_a_name_from_this_disk(name: str, own: str) -> None:
     """Emoji, brackets and joiners stay; what some disk minds does not."""
     assert own_name(name) == own
+
+
+def test_layers_without_end() -> None:
+    """A name packed in thousands of layers costs eight looks, and no percent sign is left."""
+    began = time.perf_counter()
+    name = safe_name("%3" * 4_000 + "%35")
+    assert time.perf_counter() - began < 0.5
+    assert name == "3" + "_3" * 58 + "_35"
 
 
 TEXTS = st.text() | st.text(alphabet="./\\%2eEfF5 conCON-:\u202e\u200d😀")

@@ -47,6 +47,7 @@ def test_an_order_for_a_url() -> None:
         input=UpscaleInput(URL, 4),
         factor=UpscaleFactor.X4,
         title="holiday",
+        content=made.content,
         intent=Intent(
             reference="order-17",
             fingerprint=made.intent.fingerprint,
@@ -262,3 +263,32 @@ def test_any_texts_make_an_order_or_an_error_of_ours(
         except TopazError as error:
             said = str(error)
             assert said.isprintable()  # most texts are errors, and some are not
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("https://h.example/dl?id=1", "https://h.example/dl?id=2", False),
+        ("https://h.example/dl?id=1&b=2", "https://h.example/dl?b=2&id=1", True),
+        ("https://h.example/a.mp4?X-Amz-Signature=1", "https://h.example/a.mp4", True),
+        (
+            "https://h.example/a.mp4?Expires=1&Signature=2",
+            "https://h.example/a.mp4?Expires=3",
+            True,
+        ),
+        ("https://h.example/a.mp4?ex=1&is=2&hm=3", "https://h.example/a.mp4?ex=4&is=5&hm=6", True),
+        ("https://h.example/a.mp4#t=1", "https://h.example/a.mp4", True),
+        ("https://h.example/a.mp4?v=1", "https://h.example/a.mp4", False),
+    ],
+)
+def test_work_without_a_name_is_named_by_what_its_link_leads_to(
+    one: str, other: str, same: bool
+) -> None:
+    """Signatures and expiries come and go; any other word of a query may be another file."""
+    names = []
+    for url in (one, other):
+        made = order(url)
+        made.name_by_content()
+        names.append((made.content, made.intent.reference))
+    assert same == (names[0] == names[1])
+    assert order(one).intent.fingerprint == order(other).intent.fingerprint

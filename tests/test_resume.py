@@ -384,6 +384,20 @@ async def test_a_later_call_goes_on(session: aiohttp.ClientSession, tmp_path: Pa
     assert left(tmp_path) == {"film.mp4": BIG}
 
 
+async def test_another_query_is_another_file(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """What one link left is no beginning of what another leads to, even on a host that errs."""
+    target = tmp_path / "film.mp4"
+    async with ByteServer(cut(2_000_000, TAGGED)) as server:
+        with pytest.raises(DownloadError, match="broke off"):
+            await downloader(session).fetch(f"{server.url}/dl?id=1", target)
+        server.play(hosting(OTHER))
+        await downloader(session).fetch(f"{server.url}/dl?id=2", target)
+        assert ranges(server) == [None]
+    assert left(tmp_path) == {"film.mp4": OTHER}
+
+
 async def test_a_stall_and_the_end_of_the_time_leave_a_part(
     session: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
@@ -586,7 +600,7 @@ async def test_killed_and_gone_on_with(tmp_path: Path) -> None:
     target = tmp_path / "film.mp4"
     stays = then(http(BIG, "200 OK", TAGGED)[:-100_000], stay=True)
     async with ByteServer(stays) as server:
-        url = f"{server.url}/film.mp4?signature=1"
+        url = f"{server.url}/download?id=1"
         first = child(url, target)
         try:
             await until(lambda: sum(parts(tmp_path)) >= 1 << 20, 20.0)
@@ -601,7 +615,7 @@ async def test_killed_and_gone_on_with(tmp_path: Path) -> None:
             await asyncio.to_thread(first.wait)
         there = sum(parts(tmp_path))
         server.play(hosting())
-        second = child(f"{server.url}/film.mp4?signature=2", target)
+        second = child(url, target)
         assert await asyncio.to_thread(second.wait, 20) == 0
         assert ranges(server) == [f"bytes={there}-"]
         assert there + len(BIG[there:]) == len(BIG)

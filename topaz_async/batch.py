@@ -15,6 +15,7 @@ from collections.abc import (
     Generator,
     Iterable,
 )
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,6 +28,7 @@ from .errors import (
     TopazError,
 )
 from .models import Outcome, TaskInput, TaskRecord, UpscaleFactor, UpscaleResult
+from .names import own_name
 from .orders import Order, Video
 from .report import BatchReport, ReportRow, status_of
 from .targets import Target
@@ -93,6 +95,8 @@ class Batch:
         self._feeder: asyncio.Task[None] | None = None
         self._target: Target | None = None
         self._titles: Counter[str] = Counter()
+        #: Names in the folder, and the contents that they belong to.
+        self._names: dict[str, str] = {}
         #: Fingerprints of this batch and what became of them, oldest first.
         self._seen: OrderedDict[str, asyncio.Future[Outcome]] = OrderedDict()
         self._out_of_credits = False
@@ -228,12 +232,12 @@ class Batch:
             order.name_by_content()
         if self._target is not None:
             order.deliver_to(self._target.folder, None)
-        twin = self._seen.get(order.intent.fingerprint)
+        twin = self._seen.get(order.content)
         if twin is not None:
             first = await asyncio.shield(twin)
             return attrs.evolve(first, index=blank.index, video=blank.video, same_as=first.index)
         ours: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._seen[order.intent.fingerprint] = ours
+        self._seen[order.content] = ours
         while len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
         try:
@@ -250,6 +254,8 @@ class Batch:
         try:
             with self._story.calls.enter() as call:
                 done = await self._story.finished(order, self._target)
+                if done is not None and done.path and not self._claims(done.path, order):
+                    done = None  # this batch has replaced it, or is about to: it is brought anew
                 if done is None:
                     if self._out_of_credits:
                         return outcome
@@ -278,11 +284,19 @@ class Batch:
     async def _bring(self, order: Order, result: UpscaleResult) -> UpscaleResult:
         assert self._target is not None
         title = f"{order.title}-{order.factor}x"
-        # Some file systems take "Clip" and "clip" for one.
-        self._titles[title.casefold()] += 1
-        number = self._titles[title.casefold()]
-        name = title if number == 1 else f"{title} ({number})"
+        while True:
+            self._titles[title.casefold()] += 1
+            number = self._titles[title.casefold()]
+            name = title if number == 1 else f"{title} ({number})"
+            if self._claims(Path(own_name(f"{name}.mp4")), order):
+                break
         return await self._story.files.bring(result, self._target, name, None, self._overwrite)
+
+    def _claims(self, path: Path, order: Order) -> bool:
+        """Keep a name for a video, whatever its ending; False when it is another one's."""
+        # Some file systems take "Clip" and "clip" for one.
+        ours = order.content
+        return self._names.setdefault(path.stem.casefold(), ours) == ours
 
     def _named(self, video: Video) -> str | None:
         return None if self._reference is None else self._reference(video)

@@ -25,8 +25,9 @@ from .parts import Part
 from .ranges import asking_for, is_rest_of, validator_of
 from .sessions import Contact, ProxyFor
 from .settings import Quotas, Timeouts
+from .signed_urls import named_by
 from .transfers import Meter, OnProgress
-from .urls import shown, without_query
+from .urls import shown
 from .writing import BATCH, Writer, on_disk
 
 __all__ = ["Downloader", "SessionFor"]
@@ -97,9 +98,10 @@ class Downloader:
         Args:
             url: Where it lies.
             target: Its final name.
-            key: Tells this file from all others, whichever link leads to it; None for the URL
-                without its query.
-            overwrite: Whether a file of that name is replaced.
+            key: Tells this file from all others, whichever link leads to it; None for the whole
+                URL, for its query may say which file it is.
+            overwrite: Whether a file called `target` is replaced; under another name that
+                `rename` gives none is.
             on_progress: Told of every step.
             renewals: Other links to the same file, one after another, for when one is dead.
             rename: Returns the final name when `target` is a mere suggestion; handed the host's
@@ -112,7 +114,7 @@ class Downloader:
             FileError: What went wrong. Nothing is left on the disk but, when it was a cut and
                 the host can go on where it was, the part that had come.
         """
-        part, keep = Part(target, key or without_query(url)), False
+        part, keep = Part(target, key or named_by(url)), False
         async with self._gate, Meter(on_progress) as meter:
             limit = asyncio.timeout(self._timeouts.download)
             try:
@@ -290,6 +292,12 @@ class Downloader:
         await writer.flush()
         if total is not None and done != total:
             raise IntegrityError(f"{done} of {total} bytes came.", retryable=True, billed="yes")
+        if _may_be_cut(response) and await on_disk(part.is_cut):
+            raise IntegrityError(
+                f"{done} bytes came, and then the film ends in its middle.",
+                retryable=True,
+                billed="yes",
+            )
         meter.end(done)
 
     @contextlib.asynccontextmanager
@@ -322,6 +330,12 @@ class Downloader:
             billed="yes",
             hint="Raise Quotas(max_download_bytes=...).",
         )
+
+
+def _may_be_cut(response: aiohttp.ClientResponse) -> bool:
+    """Tell whether nothing but the end of the connection says that the body is whole."""
+    is_chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+    return response.content_length is None and not is_chunked
 
 
 def _offset(part: Part) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Container
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from .models import UpscaleResult
 from .names import result_name
 from .targets import Target
 from .transfers import OnProgress
-from .urls import check_url, without_query
+from .urls import check_url
 
 __all__ = ["Files"]
 
@@ -88,9 +88,10 @@ class Files:
         taken: set[Path],
     ) -> Path:
         def place(disposition: str | None = None) -> Path:
-            linked = Path(result_name(path, None if name else disposition))
-            suggestion = f"{name}{linked.suffix}" if name else str(linked)
-            return target.place(suggestion, overwrite=overwrite, taken=taken)
+            if name:
+                suggestion = f"{name}{Path(result_name(path)).suffix}"
+                return target.place(suggestion, overwrite=overwrite, taken=taken)
+            return _place(target, path, disposition, overwrite, taken)
 
         url = result.urls[index]
         path = check_url(url, "The result's URL", UnsafeUrlError).path
@@ -102,7 +103,7 @@ class Files:
                 return await self._parts.downloader.fetch(
                     url,
                     await asyncio.to_thread(place),
-                    key=without_query(result.urls[index]),
+                    key=f"{result.task_id}/{index}",
                     overwrite=overwrite,
                     on_progress=on_progress,
                     renewals=renewals,
@@ -133,7 +134,7 @@ class Files:
         path = check_url(url, "The URL to download").path
 
         def place(disposition: str | None = None) -> Path:
-            return target.place(result_name(path, disposition), overwrite=overwrite)
+            return _place(target, path, disposition, overwrite)
 
         try:
             return await self._parts.downloader.fetch(
@@ -145,6 +146,19 @@ class Files:
             )
         except TopazError as error:  # a link says nothing about what it cost
             raise error.about(billed="no") from None
+
+
+def _place(
+    target: Target,
+    path: str,
+    disposition: str | None,
+    overwrite: bool,
+    taken: Container[Path] = frozenset(),
+) -> Path:
+    """Return where to write what a link leads to; a name that the host says replaces nothing."""
+    name = result_name(path, disposition)
+    may_replace = overwrite and name == result_name(path)
+    return target.place(name, overwrite=may_replace, taken=taken)
 
 
 def _is_old(result: UpscaleResult) -> bool:

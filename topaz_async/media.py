@@ -23,6 +23,7 @@ __all__ = [
     "check_head",
     "content_hash",
     "inspect",
+    "is_cut",
     "kind_of",
 ]
 
@@ -40,6 +41,8 @@ HEAD = 4096
 #: Elements that are looked at on the way to a clip's length, and bytes of the one that tells it.
 _MAX_STEPS = 10_000
 _MAX_INFO = 1 << 16
+#: Elements that are looked at on the way to a film's end.
+_MAX_WALK = 1_000_000
 #: Lengths that no clip has, in seconds: a header that says more is broken.
 _LONGEST = 1e9
 
@@ -147,6 +150,22 @@ def content_hash(path: Path) -> str:
         raise InvalidInputError(f"{clean(str(path), 200)} cannot be read: {reason}.") from None
 
 
+def is_cut(file: BinaryIO, size: int) -> bool:
+    """Tell whether an mp4, mov, mkv or webm film reaches past the end of its file.
+
+    Other kinds, and what is broken in another way, are not judged: False.
+
+    Args:
+        file: The file; it is read here and there, from its beginning on.
+        size: Its bytes.
+    """
+    file.seek(0)
+    kind = kind_of(file.read(HEAD))
+    if kind in ("mp4", "mov"):
+        return _is_cut_mp4(file, size)
+    return kind in ("mkv", "webm") and _is_cut_matroska(file, size)
+
+
 def _check(shown: str, head: bytes, size: int, max_bytes: int, kinds: dict[str, str]) -> str:
     if size == 0:
         raise InvalidInputError(f"{shown} is empty.")
@@ -207,6 +226,59 @@ def _mp4_seconds(file: BinaryIO, size: int) -> float | None:
         else:
             offset += length
     return None
+
+
+def _is_cut_mp4(file: BinaryIO, size: int) -> bool:
+    """Walk the top-level atoms."""
+    offset = 0
+    for _ in range(_MAX_WALK):
+        if offset >= size:
+            return offset > size
+        file.seek(offset)
+        head = file.read(16)
+        if len(head) < 8:
+            return any(head)
+        length, name = struct.unpack_from(">I4s", head)
+        if length == 0 or not (name.isascii() and name.decode().isprintable()):
+            return False  # the rest of the file, or no atom: filling
+        smallest = 8
+        if length == 1:
+            if len(head) < 16:
+                return True
+            (length,) = struct.unpack_from(">Q", head, 8)
+            smallest = 16
+        if length < smallest:
+            return False
+        offset += length
+    return False
+
+
+def _is_cut_matroska(file: BinaryIO, size: int) -> bool:
+    """Walk the top-level elements, and those in a Segment or Cluster of unknown size."""
+    offset = 0
+    for _ in range(_MAX_WALK):
+        if offset >= size:
+            return offset > size
+        file.seek(offset)
+        head = file.read(12)
+        identifier, place = _element_id(head, 0)
+        if place > 4:
+            return False  # no element: filling
+        if place >= len(head):
+            return True
+        try:
+            length, at = _vint(head, place)
+        except IndexError:
+            return False
+        if at > len(head):
+            return True
+        if length < (1 << 7 * (at - place)) - 1:
+            offset += at + length
+        elif identifier in (0x18538067, 0x1F43B675):
+            offset += at
+        else:
+            return False
+    return False
 
 
 def _matroska_seconds(file: BinaryIO, size: int) -> float | None:

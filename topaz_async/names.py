@@ -15,6 +15,8 @@ _LONGEST = 120
 _DEVICE = re.compile(
     r"(con|prn|aux|nul|clock\$|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE
 )
+#: How often percent signs are decoded: nobody honest packs a name in so many layers.
+_ROUNDS = 8
 #: What Windows allows in no name, and what separates folders.
 _FORBIDDEN = frozenset('<>:"/\\|?*')
 #: Joiners, without which some scripts and emoji fall apart; unlike marks of direction they
@@ -30,17 +32,19 @@ _ENDINGS = (
 def safe_name(name: str, default: str = "video.mp4") -> str:
     """Return a harmless name made from a text that somebody else wrote.
 
-    Percent signs are decoded until nothing changes; the last part of the path counts; letters,
-    digits, marks, spaces, dots and dashes stay, and everything else becomes an underscore.
+    Percent signs are decoded until nothing changes, at most eight times; the last part of the
+    path counts; letters, digits, marks, spaces, dots and dashes stay, and everything else, such
+    as a percent sign that is left, becomes an underscore.
 
     Args:
         name: A URL's path, or a name in a header.
         default: What stands for a text of which nothing is left.
     """
-    decoded = ""
-    while decoded != name:
+    for _ in range(_ROUNDS):
         # "%2525..." would come apart one layer a round.
         decoded, name = name, unquote(re.sub("%(25)+", "%", name))
+        if name == decoded:
+            break
     last = unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1])
     kept = "".join(ch if _is_a_letter(ch) else "\0" for ch in last)
     return _fit(re.sub("\0+", "_", kept), default)

@@ -20,6 +20,7 @@ from .media import Media, content_hash, inspect
 from .models import TaskInput, UpscaleFactor, UpscaleInput
 from .names import own_name, safe_name
 from .ports import Intent
+from .signed_urls import named_by
 from .urls import check_url, without_query
 
 __all__ = ["NONCE", "Order", "Video", "described", "is_url", "make_order", "nonce_in"]
@@ -45,6 +46,9 @@ class Order:
     factor: UpscaleFactor
     #: How the result may be called, without an extension.
     title: str
+    #: Tells this work from all other: the intent's fingerprint, but links to different files of
+    #: one address differ.
+    content: str
     intent: Intent
     callback_url: str | None = None
     resubmit_unknown: bool = False
@@ -69,7 +73,7 @@ class Order:
     def name_by_content(self) -> None:
         """Give work without a name of the caller's one that tells its content."""
         if self.intent.reference is None:
-            reference = f"batch:{self.intent.fingerprint}"
+            reference = f"batch:{self.content}"
             self.intent = attrs.evolve(self.intent, reference=reference)
 
     def uploaded_to(self, url: str) -> None:
@@ -136,7 +140,9 @@ def make_order(
             f"A video is an https URL, a path or an input, not {type(video).__name__}."
         )
     model = UpscaleInput.model if task_input is None else task_input.model
-    values = described({"factor": wanted} if task_input is None else attrs.asdict(task_input))
+    told = {"factor": wanted} if task_input is None else attrs.asdict(task_input)
+    values = described(told)
+    named = {name: named_by(text) if is_url(text) else text for name, text in _texts(told).items()}
     intent = Intent(
         reference=reference,
         fingerprint=fingerprint or _fingerprint(model, values, content),
@@ -153,6 +159,7 @@ def make_order(
         media=found,
         factor=wanted,
         title=_title(video, found),
+        content=fingerprint or _fingerprint(model, named, content),
         intent=intent,
         callback_url=callback_url,
     )
@@ -175,8 +182,12 @@ def _title(video: Video, found: Media | None) -> str:
 
 def described(values: Mapping[str, Any]) -> dict[str, str]:
     """Return an input as journals keep it: signed links lose their signature."""
-    texts = {name: str(value) for name, value in values.items() if value is not None}
+    texts = _texts(values)
     return {name: without_query(text) if is_url(text) else text for name, text in texts.items()}
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def nonce_in(query: str) -> str | None:

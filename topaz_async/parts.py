@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .marks import Mark, MarkFile, is_ours
+from .media import is_cut
 
 __all__ = ["Part"]
 
@@ -144,12 +145,18 @@ class Part:
         assert self._file is not None
         os.fdatasync(self._file.fileno())
 
+    def is_cut(self) -> bool:
+        """Tell whether what is there is the beginning of a film, and not the whole."""
+        assert self._file is not None
+        return is_cut(self._file, self.size)
+
     def publish(self, name: Callable[[], Path], *, overwrite: bool, again: bool) -> Path:
         """Give the file its final name, when every byte of it is on the disk, and return that.
 
         Args:
             name: Returns the final name.
-            overwrite: Whether a file of that name is replaced.
+            overwrite: Whether a file of the target's name is replaced; one of another name, which
+                somebody else made up, never is.
             again: Whether to ask for another name when one was taken in the meantime.
         """
         assert self._file is not None
@@ -159,7 +166,7 @@ class Part:
         while True:
             target = name()
             try:
-                _rename(self._path, target, overwrite=overwrite)
+                _rename(self._path, target, overwrite=overwrite and target == self._target)
             except FileExistsError:
                 if not again:
                     raise
