@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import threading
 import time
@@ -140,13 +141,99 @@ async def test_a_connection_ends_with_a_body_that_was_not_read(server: str) -> N
     """What is still on its way is not taken for another request."""
     hub, ear = hub_with_ear(max_body=100)
     async with receiving(server, hub) as url:
-        head = b"POST /kie HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\n"
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[2][:-4]))
-        writer.write(head + b" " * 200)
-        async with asyncio.timeout(3):
-            assert b" 413 " in await reader.read()
-        writer.close()
+        for headers, status in ((signed(), b" 413 "), ([], b" 401 ")):
+            said = await talk(url, headers, "Content-Length: 9999", b" " * 200)
+            assert status in said.split(b"\r\n")[0]
     assert [] == ear.heard
+
+
+async def talk(url: str, headers: Pairs, last: str, body: bytes, first: str = "POST /kie") -> bytes:
+    """Send one request as it is described, and return all that comes until the end."""
+    port = int(url.split(":")[2].split("/")[0])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    pairs = [f"{name}: {value}" for name, value in headers]
+    lines = [f"{first} HTTP/1.1", "Host: localhost", *pairs, last, "", ""]
+    writer.write("\r\n".join(lines).encode() + body)
+    try:
+        async with asyncio.timeout(3):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_what_does_not_look_signed_is_refused_before_its_body(server: str) -> None:
+    """The answer to headers without a signature of about now waits for no body."""
+    hub, ear = hub_with_ear()
+    old = signed(at=time.time() - 310)
+    looks = ([], without(STAMP), changed(SIGNATURE, "guess"), changed(STAMP, "now"), old)
+    async with receiving(server, hub) as url:
+        statuses = [(await post(url, b"", headers, length=50))[0] for headers in looks]
+    assert ([401] * 5, []) == (statuses, ear.heard)
+
+
+async def test_a_body_without_a_signature_is_not_parsed() -> None:
+    """Whoever has no secret cannot make the hub read JSON, unless it takes all callers."""
+    for headers in ([], changed(SIGNATURE, "guess"), signed(at=time.time() - 310)):
+        assert 401 == (await CallbackHub(KEY).handle(headers, b"no JSON" * 20_000)).status
+        trusting = CallbackHub(None, accept_unsigned=True)
+        assert 400 == (await trusting.handle(headers, b"no JSON")).status
+
+
+async def test_a_body_has_64_kib_at_most() -> None:
+    """That is many times a genuine callback, and takes no time to parse."""
+    hub = CallbackHub(KEY)
+    statuses = [
+        (await hub.handle(signed(), body_of().ljust(size))).status for size in (65536, 65537)
+    ]
+    assert [200, 413] == statuses
+
+
+async def test_a_server_reads_64_bodies_at_once() -> None:
+    """More senders that let it wait are answered 503, and it is free again after them."""
+    hub, _ = hub_with_ear(timeout=1)
+    async with hub.serve(port=0, path="/kie") as url:
+        answers = await asyncio.gather(*(post(url, b"", signed(), length=50) for _ in range(70)))
+        assert 200 == (await post(url, body_of(), signed()))[0]
+    assert [408] * 64 + [503] * 6 == sorted(status for status, _ in answers)
+
+
+async def test_bad_requests_leave_no_stack_trace(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever finds the port cannot fill the log of a server of ours, nor make it unpack."""
+    hub, _ = hub_with_ear()
+    requests = (
+        ("Content-Length: 0", b"", "POST *"),
+        ("Content-Length: x", b"", "POST /kie"),
+        ("Transfer-Encoding: chunked", b"zz\r\n", "POST /kie"),
+        ("Content-Encoding: gzip\r\nContent-Length: 4", b"nope", "POST /kie"),
+    )
+    async with hub.serve(port=0, path="/kie") as url:
+        for last, body, first in requests:
+            said = await talk(url, [*signed(), ("Connection", "close")], last, body, first)
+            assert int(said.split(b" ")[1]) in (400, 404)
+        packed = [*signed(), ("Content-Encoding", "gzip")]
+        assert 400 == (await post(url, gzip.compress(body_of()), packed))[0]
+    assert [] == [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_fault_of_ours_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The quiet server still tells of what is no sender's fault."""
+
+    class Broken(Ear):
+        def hear(self, task_id: str, nonce: str | None, *, is_signed: bool) -> bool:
+            raise ZeroDivisionError
+
+    hub, broken = CallbackHub(KEY), Broken()
+    hub.attach(broken)
+    async with hub.serve(port=0, path="/kie") as url:
+        said = await talk(
+            url,
+            [*signed(), ("Connection", "close")],
+            f"Content-Length: {len(body_of())}",
+            body_of(),
+        )
+    assert b" 500 " in said.split(b"\r\n")[0]
+    assert ["topaz_async"] == [record.name for record in caplog.records if record.exc_info]
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -38,6 +38,17 @@ async def test_callbacks_are_shown_and_handed_on(tmp_path: Path) -> None:
     assert [("a", None), ("b", None)] == await asyncio.to_thread(RingReader(rings).read)
 
 
+async def test_the_key_may_stand_in_a_file(tmp_path: Path) -> None:
+    """`--env-file` gives the webhook key as it gives the others."""
+    path = tmp_path / "mine.env"
+    path.write_text(f"KIE_WEBHOOK_KEY={KEY}\n")
+    program = await started("listen", "--port", "0", "--env-file", path)
+    before = await read_until(program, "Ctrl-C stops it.")
+    assert 200 == (await post(before.split()[4], body_of("a"), signed("a")))[0]
+    program.send_signal(signal.SIGTERM)
+    assert 0 == (await ended(program, before)).code
+
+
 def test_without_a_key_nothing_is_received(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,28 @@ def test_any_other_proxy_is_refused_in_words(proxy: object, scheme: str) -> None
         )
 
 
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://p:1/path",
+        "http://p:1/?s3cret",
+        "http://p:1#s3cret",
+        "http://u:1/s3cret@p:1",
+        "http://u:1?s3cret@p:1",
+        "u:1#s3cret@p:1",
+    ],
+)
+def test_a_proxy_is_a_host_and_a_port(proxy: str) -> None:
+    """What follows them may be the rest of a password: it is refused, and not quoted."""
+    with pytest.raises(ConfigurationError) as caught:
+        proxies(proxy, {})
+    assert str(caught.value) == (
+        "The proxy has a path, a query or a fragment; it must be http://host:port or "
+        "https://host:port. Write /, ? and # of a password as %2F, %3F and %23."
+    )
+    assert proxies("http://u:s%2Fw@p:1/", {})(HTTPS) == "http://u:s%2Fw@p:1/"
+
+
 @given(st.text(min_size=1) | st.text().map("http://{}".format))
 @settings(deadline=None, database=None)
 def test_any_text_is_a_proxy_or_refused(proxy: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from topaz_async import SignatureError, StaleCallbackError
-from topaz_async.signature import sign, verify
+from topaz_async.signature import check_headers, sign, verify
 
 #: The vector of the wire reference.
 KEY, TASK, TIME = "example-hmac-key", "task_topaz_example_001", "1760000000"
@@ -122,6 +122,18 @@ def test_a_forged_callback_is_not_told_that_it_is_stale() -> None:
     """The signature is looked at first: age is told to whoever holds the key."""
     with pytest.raises(SignatureError):
         check(now=NOW + 9999, signature=SIGNATURE.lower())
+
+
+def test_the_headers_can_be_judged_alone() -> None:
+    """Presence, form and age, without a task or a secret; a guess of the right form passes."""
+    check_headers(TIME, SIGNATURE, now=NOW + 300)
+    check_headers(TIME, SIGNATURE.lower()[:-2] + "A=", now=NOW - 300)
+    for timestamp, signature in ((None, SIGNATURE), (TIME, None), ("+1", SIGNATURE), (TIME, "x")):
+        with pytest.raises(SignatureError):
+            check_headers(timestamp, signature, now=NOW)
+    for now in (NOW + 301, NOW - 301, float("nan")):
+        with pytest.raises(StaleCallbackError):
+            check_headers(TIME, SIGNATURE, now=now)
 
 
 def test_the_window_can_be_set() -> None:

@@ -133,3 +133,23 @@ def test_a_url_is_shown_without_secrets() -> None:
     """Logs and errors get neither password nor query, no controls and not everything."""
     assert shown("https://u:p@a.example/c\x1bd.mp4?key=1#f") == "https://a.example/c d.mp4"
     assert len(shown("https://a.example/" + "x" * 500)) == 120
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:se/cret@a.example/c.mp4",
+        "https://user:se?cret@a.example/c.mp4?key=1",
+        "https://user:se#cret@a.example/c.mp4",
+        "https://user:s@e/cr@et@a.example/c.mp4",
+        "https://user:se//cret@a.example/c.mp4",
+        "HTTPS://user:\nse/cret@a.example/c.mp4",
+    ],
+)
+def test_a_password_of_odd_letters_is_not_shown(url: str) -> None:
+    """Whatever stands before the last @ can be one, also where a URL is read in another way."""
+    assert shown(url).lower() == "https://a.example/c.mp4"
+    assert shown(url.split("//", 1)[1]) == "a.example/c.mp4"
+    with pytest.raises(InvalidInputError) as caught:
+        check_url(url, "video_url")
+    assert "cret" not in str(caught.value)

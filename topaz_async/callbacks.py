@@ -29,7 +29,7 @@ from .notices import read_notice
 from .orders import nonce_in
 from .ports import CallbackReply, Journal, Listener
 from .rings import RingWriter, rings_beside
-from .signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, WINDOW, verify
+from .signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, WINDOW, check_headers, verify
 from .texts import quoted
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class CallbackHub:
     Args:
         secret: The webhook HMAC key of the account's settings; several while one takes another's
             place, all of which are accepted.
-        max_body: Largest body in bytes; more is answered 413.
+        max_body: Largest body in bytes; more is answered 413. A callback has a few thousand.
         timeout: Seconds for a body to arrive; slower senders are answered 408 and cut off.
         window: Seconds that a signature may be old, or ahead of this machine's clock.
         journal: The journal's path, or a `SqliteJournal`: callbacks then also reach the clients
@@ -83,7 +83,7 @@ class CallbackHub:
         self,
         secret: str | Iterable[str] | None,
         *,
-        max_body: int = 1024 * 1024,
+        max_body: int = 64 * 1024,
         timeout: float = 10.0,
         window: float = WINDOW,
         journal: Journal | str | os.PathLike[str] | None = None,
@@ -216,12 +216,12 @@ class CallbackHub:
         self, headers: Headers, body: bytes, query: str | bytes
     ) -> tuple[CallbackReply, bool]:
         """Return the answer to a callback, and whether somebody waits for its task."""
+        if (refusal := self.judge(headers)) is not None:
+            return refusal, False
         if len(body) > self.max_body:
             return self.refused(413, "The callback's body is too large."), False
         try:
             timestamp, signature = _signed_with(headers)
-            if self._secrets and not signature:
-                raise SignatureError("The callback is not signed.")
             notice = read_notice(bytes(body))
             if self._secrets:
                 verify(
@@ -237,6 +237,20 @@ class CallbackHub:
         except CallbackError as error:
             return self.refused(401, error.message), False
         return _TAKEN, self._accept(notice.task_id, notice.state, nonce_in(_text(query)))
+
+    def judge(self, headers: Headers) -> CallbackReply | None:
+        """Return the refusal of a callback whose body is not worth reading, else None.
+
+        Whoever has no secret may try: only what looks signed, and of about now, costs more.
+        """
+        if not self._secrets:
+            return None
+        try:
+            timestamp, signature = _signed_with(headers)
+            check_headers(timestamp, signature, now=self._clock(), window=self._window)
+        except CallbackError as error:
+            return self.refused(401, error.message)
+        return None
 
     def refused(self, status: int, words: str) -> CallbackReply:
         """Return the answer to what is no callback of the service, and log some of them."""

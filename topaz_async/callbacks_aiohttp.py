@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from aiohttp import ClientError, web
 
@@ -18,6 +19,13 @@ __all__ = ["routes", "serve"]
 
 #: Seconds that a sender whose body was not read to its end has to take the answer.
 _LINGER = 0.5
+#: Bodies that a server of ours reads at once; those that came with their headers do not count.
+_MOST = 64
+
+_log = logging.getLogger("topaz_async")
+# aiohttp writes a stack trace for each request that it cannot read: anybody could fill the log.
+_quiet = logging.getLogger("topaz_async.server")
+_quiet.setLevel(logging.CRITICAL)
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -34,7 +42,7 @@ async def serve(
     """Run a server for as long as the block lasts; gives its URL."""
     if not path.startswith("/"):
         raise ConfigurationError(f"The path {clean(path, 80)!r} does not begin with a slash.")
-    take = _handler(hub)
+    take = _handler(hub, asyncio.Semaphore(_MOST))
     busy: set[object] = set()
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
@@ -47,10 +55,14 @@ async def serve(
                 response.headers["Allow"] = "POST"
                 return response
             return await take(request)
+        except Exception:
+            _log.exception("A callback could not be taken.")
+            raise
         finally:
             busy.discard(request.protocol)
 
-    server = web.Server(answer, access_log=None)  # one path needs no router
+    # One path needs no router; the service sends nothing packed.
+    server = web.Server(answer, access_log=None, logger=_quiet, auto_decompress=False)
     runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     reaper = asyncio.create_task(_reap(server, busy, hub.timeout))
@@ -86,9 +98,13 @@ async def _reap(server: web.Server, busy: Collection[object], seconds: float) ->
                 connection.force_close()
 
 
-def _handler(hub: Taker) -> Handler:
+def _handler(hub: Taker, room: asyncio.Semaphore | None = None) -> Handler:
     async def take(request: web.BaseRequest) -> web.Response:
-        body, refusal = await _read(hub, request)
+        body, refusal = b"", hub.judge(request.raw_headers)
+        if refusal is None:
+            body, refusal = await _read(hub, request, room)
+        elif request.content.is_eof():  # nothing of it is still on its way
+            return _response(refusal)
         if refusal is not None:
             response = _response(refusal)
             response.force_close()
@@ -102,13 +118,17 @@ def _handler(hub: Taker) -> Handler:
     return take
 
 
-async def _read(hub: Taker, request: web.BaseRequest) -> tuple[bytes, CallbackReply | None]:
+async def _read(
+    hub: Taker, request: web.BaseRequest, room: asyncio.Semaphore | None
+) -> tuple[bytes, CallbackReply | None]:
     """Return the body, or what to answer to one that cannot be had."""
     body = bytearray()
     try:
         if request.content.is_eof():  # all of it came with the headers, as it nearly always does
             return request.content.read_nowait(), None
-        async with asyncio.timeout(hub.timeout):
+        if room is not None and room.locked():
+            return b"", hub.refused(503, "Too many callbacks are being read.")
+        async with room or nullcontext(), asyncio.timeout(hub.timeout):
             async for piece in request.content.iter_any():
                 body += piece
                 if len(body) > hub.max_body:

@@ -24,6 +24,8 @@ class Taker(Protocol):
     @property
     def timeout(self) -> float: ...
 
+    def judge(self, headers: Iterable[tuple[bytes, bytes]]) -> CallbackReply | None: ...
+
     async def handle(
         self, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, query: str | bytes
     ) -> CallbackReply: ...
@@ -59,6 +61,8 @@ class AsgiFace:
             return self._hub.refused(405, "A callback is a POST."), ((b"allow", b"POST"),)
         # What is still on its way would be taken for the next request.
         cut = ((b"connection", b"close"),)
+        if (refusal := self._hub.judge(scope["headers"])) is not None:
+            return refusal, cut
         body = bytearray()
         try:
             async with asyncio.timeout(self._hub.timeout):

@@ -42,7 +42,8 @@ def proxies(proxy: str | None, environment: Mapping[str, str] | None = None) -> 
         environment: Stands in for the process's own environment.
 
     Raises:
-        ConfigurationError: The proxy is not http:// or https:// (SOCKS needs another library).
+        ConfigurationError: The proxy is not http:// or https:// (SOCKS needs another library),
+            or more than a host, a port and credentials.
     """
     found: dict[str, str] = (
         getproxies_environment()
@@ -62,6 +63,12 @@ def proxies(proxy: str | None, environment: Mapping[str, str] | None = None) -> 
             f"The proxy is {clean(parts.scheme, 20) or 'nothing'}://…; it must be http://host:port "
             "or https://host:port.",
             hint="Unset ALL_PROXY or HTTPS_PROXY, or pass proxy='http://host:port'.",
+        )
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ConfigurationError(
+            "The proxy has a path, a query or a fragment; it must be http://host:port or "
+            "https://host:port.",
+            hint="Write /, ? and # of a password as %2F, %3F and %23.",
         )
 
     def proxy_for(url: str) -> str | None:

@@ -19,6 +19,9 @@ _HTTPS_ONLY = "Use https; plain http is for loopback only."
 # another way by the next one.
 _HOST = re.compile(r"[\w.:-]*\w[\w.:-]*")
 
+# All that can be a user's name and password, and the scheme before it.
+_CREDENTIALS = re.compile(r"\A((?:[a-z][a-z0-9+.-]*:)?//)?.*@", re.ASCII | re.DOTALL | re.I)
+
 
 def is_loopback(host: str | None) -> bool:
     """Tell whether a host name or literal address stands for this machine itself."""
@@ -77,4 +80,5 @@ def without_query(url: str) -> str:
 
 def shown(url: str) -> str:
     """Return a URL as an error or log line may show it, without what can be secret."""
-    return clean(re.sub(r"//[^/]*@", "//", without_query(url)), 120)
+    # First, and to the last @: a password may hold what ends the host or the path.
+    return clean(without_query(_CREDENTIALS.sub(r"\1", url, count=1)), 120)

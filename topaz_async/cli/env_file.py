@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["read_env_file"]
 
 #: Other programs' settings stand in such files too; they are none of our business.
-_OURS = ("KIE_API_KEY", "TOPAZ_ASYNC_")
+_OURS = ("KIE_API_KEY", "KIE_WEBHOOK_KEY", "TOPAZ_ASYNC_")
 #: No file of settings is larger, in bytes.
 _MAX_SIZE = 1 << 20
 
