@@ -220,7 +220,8 @@ async def test_the_deadline_cuts_a_look_that_hangs() -> None:
     with pytest.raises(WaitTimeoutError):
         await polls.wait("t", timeout=3.0)
     assert now() == 3.0
-    await asyncio.sleep(0)
+    for _ in range(3):  # turns of the loop, no time
+        await asyncio.sleep(0)
     assert service.under_way == 0
     await polls.aclose()
 
@@ -424,6 +425,25 @@ async def test_a_task_that_was_seen_does_not_vanish_at_a_single_blink() -> None:
     service.tell("t", "waiting", _GONE, _GONE, "waiting", _GONE, "success")
     polls = poller(service)
     assert (await polls.wait("t", timeout=None)).state == "success"
+    await polls.aclose()
+
+
+@in_virtual_time
+async def test_a_wait_that_is_cancelled_at_its_start_gives_everything_back() -> None:
+    """However many waits end before their first look has begun, the next one is served."""
+    service = Service()
+    service.tell("t", "success")
+    polls = poller(service, PollPolicy(in_flight=2), limit=2)
+    for turns in (1, 2, 3) * 4:
+        wait = asyncio.create_task(polls.wait(f"{turns}", timeout=None))
+        service.tell(f"{turns}", "waiting")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        wait.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await wait
+        await asyncio.sleep(5.0)
+    assert (await polls.wait("t", timeout=60.0)).state == "success"
     await polls.aclose()
 
 

@@ -17,13 +17,14 @@ from topaz_async import (
     InsufficientCreditsError,
     InvalidInputError,
     JournalError,
+    Quotas,
     ReferenceConflictError,
     SqliteJournal,
     SubmitUnknownError,
     TaskFailedError,
     TopazClient,
 )
-from topaz_async.sandbox import Fault, Sandbox
+from topaz_async.sandbox import CopyEngine, Fault, Sandbox
 from topaz_async.survival import Traits
 
 from .conftest import client_of
@@ -356,3 +357,30 @@ async def test_a_journal_teaches_how_long_tasks_take(
         parts = client._chapters._parts
         assert parts._durations.estimate(Traits(model="topaz/video-upscale", factor="4"))
         assert not await parts.memory.history()
+
+
+class Forgetful(SqliteJournal):
+    """A journal that cannot take the first refusal: its disk is full for a moment."""
+
+    refusals = 0
+
+    async def refuse(self, entry_id: int, code: int | None, words: str) -> None:
+        self.refusals += 1
+        if self.refusals == 1:
+            raise JournalError("The journal cannot be written: the disk is full.", retryable=True)
+        await super().refuse(entry_id, code, words)
+
+
+async def test_a_refusal_that_was_not_written_down_does_not_hold_up_its_own_repeat(
+    tmp_path: Path, tiny_clip: Path
+) -> None:
+    """The submit that is sent again after a 429 is not taken for somebody else's."""
+    journal = Forgetful(tmp_path / "jobs.sqlite")
+    fault = Fault("createTask", "answer", code=429, msg="Rate limit exceeded")
+    async with (
+        Sandbox(engine=CopyEngine(), submit_window=0.2, faults=[fault]) as sandbox,
+        client_of(sandbox, journal=journal, quotas=Quotas(submit_window=0.2)) as topaz,
+    ):
+        job = await topaz.submit(tiny_clip, reference="a")
+    await journal.aclose()
+    assert [job.task_id] == list(sandbox.books.tasks)

@@ -267,6 +267,27 @@ async def test_a_callback_after_the_lost_reply_binds_it(
     assert [job.task_id] == list(signing.books.tasks)
 
 
+async def test_consent_to_pay_twice_is_not_used_while_a_callback_knows_better(
+    tmp_path: Path, tiny_clip: Path
+) -> None:
+    """With resubmit_unknown=True the lost task is looked for first, where callbacks are kept."""
+    journal = tmp_path / "jobs.sqlite"
+    late = Sandbox(
+        webhook_key=KEY,
+        engine=CopyEngine(),
+        run_seconds=0.5,
+        faults=[Fault("createTask", "lost_reply")],
+    )
+    async with late as signing, CallbackHub(KEY, journal=journal).serve(port=0) as url:
+        async with listener(signing, None, url, journal=journal) as first:
+            with pytest.raises(SubmitUnknownError):
+                await first.submit(tiny_clip, reference="r")
+        await signing.books.until(lambda books: any(each.status == 200 for each in books.callbacks))
+        async with listener(signing, None, url, journal=journal) as second:
+            job = await second.submit(tiny_clip, reference="r", resubmit_unknown=True)
+    assert [job.task_id] == list(signing.books.tasks)
+
+
 async def test_a_service_that_is_down_delays_the_binding(
     signing: Sandbox, hub: CallbackHub, url: str, tmp_path: Path
 ) -> None:

@@ -209,6 +209,8 @@ class Chapters:
 
     async def _known(self, order: Order) -> str | None:
         """Return the task that the order's reference stands for already, or None."""
+        if order.resubmit_unknown:  # the consent is for what nobody knows
+            await self._find_again()
         try:
             return await self._parts.submitter.known(order)
         except SubmitUnknownError:
@@ -362,8 +364,10 @@ class Chapters:
         # Of several attempts the nonce tells which one it was.
         nonce = nonce_in(wire.sent_callback(record) or "")
         if nonce is not None and nonce != entry.intent.nonce:
-            others = await self.journal.jobs()
-            entry = next((each for each in others if each.intent.nonce == nonce), entry)
+            attempts = [each for each in await self.journal.jobs() if each.intent.nonce == nonce]
+            # An attempt that was refused and repeated has the nonce of the one that was lost.
+            attempts.sort(key=lambda each: each.submit not in ("unknown", "intent"))
+            entry = attempts[0] if attempts else entry
         if entry.intent.reference != reference or not agrees(record, entry.intent, wire):
             model, sent = wire.sent_input(record)
             raise ReferenceConflictError(

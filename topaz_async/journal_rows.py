@@ -105,9 +105,8 @@ INSERT INTO jobs (
     reference, attempt, fingerprint, model, factor, input, seconds, size, content_hash, nonce,
     output, owner, submit, created_at
 ) VALUES (
-    :reference, (SELECT coalesce(max(attempt), 0) + 1 FROM jobs WHERE reference = :reference),
-    :fingerprint, :model, :factor, :input, :seconds, :size, :content_hash, :nonce,
-    :output, :owner, :submit, :created_at
+    ?1, (SELECT coalesce(max(attempt), 0) + 1 FROM jobs WHERE reference = ?1),
+    ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'intent', ?12
 )
 """
 
@@ -153,31 +152,29 @@ def newest_ended(db: sqlite3.Connection, limit: int) -> list[sqlite3.Row]:
 
 def insert(db: sqlite3.Connection, intent: Intent, *, owner: str, now: datetime) -> Entry:
     """Write an intent down as the next attempt at its reference."""
-    kept = json.dumps({key: _public(value) for key, value in intent.input.items()})
-    values = {
-        "reference": intent.reference,
-        "fingerprint": intent.fingerprint,
-        "model": intent.model,
-        "factor": intent.factor,
-        "input": kept,
-        "seconds": intent.seconds,
-        "size": intent.size,
-        "content_hash": intent.content_hash,
-        "nonce": intent.nonce,
-        "output": None if intent.output is None else _place(intent.output),
-        "owner": owner,
-        "submit": "intent",
-        "created_at": now.isoformat(),
-    }
+    public = {key: _public(value) for key, value in intent.input.items()}
+    kept = json.dumps(public)
+    if any(type(value) is not str for value in public.values()):
+        public = json.loads(kept)  # an entry's input is the same from here and from the file
+    values = (
+        intent.reference,
+        intent.fingerprint,
+        intent.model,
+        intent.factor,
+        kept,
+        intent.seconds,
+        intent.size,
+        intent.content_hash,
+        intent.nonce,
+        None if intent.output is None else _place(intent.output),
+        owner,
+        now.isoformat(),
+    )
     done = db.execute(_INSERT, values)
     assert done.lastrowid is not None
-    # Read back: an entry's input is the same from here and from the file.
-    return Entry(
-        id=done.lastrowid,
-        intent=attrs.evolve(intent, input=json.loads(kept)),
-        submit="intent",
-        created_at=now,
-    )
+    if public != intent.input:
+        intent = attrs.evolve(intent, input=public)
+    return Entry(id=done.lastrowid, intent=intent, submit="intent", created_at=now)
 
 
 def settle(

@@ -246,7 +246,9 @@ class Poller:
         if not watched.watches:
             self._drop(watched)
             if watched.poll is not None:
-                watched.poll.cancel()
+                # Not at once: a task that is cancelled before its first step never runs, and
+                # would keep the permit and the slot that were taken for it.
+                asyncio.get_running_loop().call_soon(watched.poll.cancel)
 
     def _begin(self, task_id: str, now: float) -> _Watched:
         known = self._experience.of(task_id)

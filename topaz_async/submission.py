@@ -150,6 +150,8 @@ class Submitter:
             raise self._conflict(claim.entry)
         journal = self._journal_of(order.intent)
         assert journal is not None
+        if self._owed:  # it may be this very submit that could not be written down
+            await asyncio.shield(self._keep(self._catch_up()))
         entry = await self._answered(claim.entry, journal)
         if entry is None or entry.submit == "refused":
             return None
@@ -297,7 +299,9 @@ class Submitter:
                 await journal.lose(entry.id, outcome.error.code, words)
         except JournalError as error:
             what = f"task {outcome.task_id}" if isinstance(outcome, Made) else "the outcome"
-            _log.warning("The journal could not be written; note %s yourself: %s", what, error)
+            _log.warning(
+                "The journal could not be written; note %s yourself: %s", what, error.message
+            )
             self._owed.append((journal, entry, outcome))
 
     async def _catch_up(self) -> None:
