@@ -98,8 +98,8 @@ class Downloader:
         Args:
             url: Where it lies.
             target: Its final name.
-            key: Tells this file from all others, whichever link leads to it; None for the whole
-                URL, for its query may say which file it is.
+            key: Tells this file from all others, whichever link leads to it; None for the
+                URL without what only lets one in.
             overwrite: Whether a file called `target` is replaced; under another name that
                 `rename` gives none is.
             on_progress: Told of every step.
