@@ -341,7 +341,7 @@ def test_the_life_of_a_task_on_the_command_line(
     fetched = run("download", "order-17", "-o", "other.mp4")
     assert (fetched.code, fetched.err) == (0, "")
     assert (tmp_path / "other.mp4").read_bytes() == (tmp_path / "a.mp4").read_bytes()
-    assert run("status", "no-such-task").code == 1
+    assert run("status", 32 * "0").code == 1
     assert run("forget", "order-17").out == "Forgotten: other.mp4\n"
     assert run("jobs", "--all").lines == ["Nothing is under way."]
 

@@ -295,7 +295,7 @@ async def test_whoever_sits_at_a_terminal_is_asked_first(
 #: What holds a clip up in a stage, and what is told when Ctrl-C comes then.
 STAGES = [
     ("upload", Fault("file-stream-upload", "act_then_hang", times=None), "before anything was"),
-    ("download", Fault("files", "stall", times=None), "1 task goes on at the service"),
+    ("download", Fault("files", "stall", times=None), "1 result is paid for, and downloading it"),
 ]
 
 

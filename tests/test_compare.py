@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
 import time
@@ -106,7 +107,7 @@ def test_a_page_that_cannot_be_finished_leaves_nothing(
     [
         (None, "does not exist."),
         (b"no video at all", "cannot be shown: not a readable video or image"),
-        (b"", "cannot be shown: not a readable video or image"),
+        (b"", "is empty."),
         ("folder", "is a folder, not a video."),
     ],
 )
@@ -392,3 +393,20 @@ def test_images_are_compared_as_well(opened: Callable[..., Any], tmp_path: Path)
     still.write_bytes(image())
     page = opened(still, still)
     assert ("pictures", "") == (shows(page), page.find_element("id", "note").text)
+
+
+def test_what_is_no_file_is_not_waited_for(
+    pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pipe without a writer, an empty file and an address are each a sentence."""
+    os.mkfifo("pipe.mp4")
+    Path("empty.mp4").touch()
+    told = [
+        typed(capsys, "compare", name, pair[1]).err
+        for name in ("pipe.mp4", "empty.mp4", "https://a.example/clip.mp4")
+    ]
+    assert told == [
+        "Error: pipe.mp4 is no file.\n",
+        "Error: empty.mp4 is empty.\n",
+        "Error: compare takes files only; download the video first.\n",
+    ]

@@ -13,6 +13,7 @@ import attrs
 from .errors import (
     ClientClosedError,
     JournalError,
+    ReferenceConflictError,
     SubmitUnknownError,
     TopazError,
     WaitTimeoutError,
@@ -30,6 +31,8 @@ def status_of(error: TopazError, task_id: str | None) -> OutcomeStatus:
         error: The error.
         task_id: The item's task, if it has one.
     """
+    if isinstance(error, ReferenceConflictError):  # a task that it names is other work
+        return "refused"
     if isinstance(error, (WaitTimeoutError, ClientClosedError)) and task_id:
         return "pending"
     if isinstance(error, SubmitUnknownError) or (task_id is None and error.billed == "unknown"):

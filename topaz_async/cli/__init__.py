@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -34,7 +36,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read the output has gone (`| head`); Python's own farewell would complain.
         sys.stdout = None
         code = 1
+    except KeyboardInterrupt:  # between two steps of ours
+        code = _interrupted("Interrupted.")
+    if argv is None:
+        # All is said and done: a late Ctrl-C must not turn the program's end into a trace.
+        with contextlib.suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
     return code
+
+
+def _interrupted(words: str) -> int:
+    print(words, file=sys.stderr)
+    return 130
 
 
 def _print_version() -> int:
@@ -59,4 +72,6 @@ def _run(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
+    except KeyboardInterrupt:
+        return _interrupted("Interrupted. Nothing was sent.")
     return run(arguments)

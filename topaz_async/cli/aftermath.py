@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
@@ -15,7 +16,7 @@ from ..errors import (
     TaskFailedError,
     TaskNotFoundError,
 )
-from ..ports import Journal
+from ..ports import Entry, Journal
 from .exits import complain, exit_code, joint_code, words
 from .options import Where
 from .service import Service
@@ -36,16 +37,34 @@ _NAMED = 20
 
 
 async def learn(way: Way, journal: Journal) -> None:
-    """Learn from the journal what became of a clip that was cut short while it was submitted."""
+    """Learn from the journal what became of a clip that did not end well.
+
+    Whether one that was cut short has a task, and whether `resume` brings it to where it belongs.
+    """
     reference = way.planned.wish.reference
-    if way.status != "unknown" or reference is None:
+    if way.status in ("ok", "refused", "not submitted") or reference is None:
         return
     with contextlib.suppress(JournalError):
         entry = await journal.find(reference)
+        way.is_resumable = entry is not None and _is_brought_by_resume(entry, way)
+        if way.status != "unknown":
+            return
         if entry is not None and entry.submit == "made":
             way.task_id, way.status = entry.task_id, "pending"
+            way.is_resumable = _is_brought_by_resume(entry, way)
         elif entry is None or entry.submit == "refused":
             way.status = "not submitted"
+
+
+def _is_brought_by_resume(entry: Entry, way: Way) -> bool:
+    output = entry.intent.output
+    return (
+        entry.submit == "made"
+        and entry.task_id == way.task_id
+        and entry.path is None
+        and output is not None
+        and Path(output) == way.planned.wish.output.absolute()
+    )
 
 
 class Aftermath:
@@ -133,29 +152,32 @@ class Aftermath:
         return [*lines, *self._advice(going_on, unsent)]
 
     def _advice(self, going_on: Sequence[Way], unsent: Sequence[Way]) -> list[str]:
-        if not self._is_kept:
-            return [
-                self._where.command(
-                    "download", way.task_id or "", "-o", str(way.planned.wish.output)
-                )
-                for way in going_on
-            ]
-        if not going_on and not unsent:
-            return []
+        by_hand = [way for way in going_on if not (self._is_kept and way.is_resumable)]
+        commands = [
+            self._where.command("download", way.task_id or "", "-o", str(way.planned.wish.output))
+            for way in by_hand
+        ]
+        going_on = [way for way in going_on if way not in by_hand]
+        if not self._is_kept or not (going_on or unsent):
+            return commands
         what = "Bring the result" if len(going_on) == 1 else "Bring the results"
         if not going_on:
             what = "Send it" if len(unsent) == 1 else "Send them"
         elif unsent:
             what += " and send the rest"
-        return [f"{what} with: {self._where.command('resume')}"]
+        return [f"{what} with: {self._where.command('resume')}", *commands]
 
 
 def _counted(going_on: Sequence[Way], unknown: Sequence[Way], unsent: Sequence[Way]) -> str:
     parts = []
-    if going_on:
-        one = len(going_on) == 1
-        goes = "task goes" if one else "tasks go"
-        parts.append(f"{len(going_on)} {goes} on at the service and may be billed")
+    paid = sum(way.is_paid for way in going_on)
+    running = len(going_on) - paid
+    if running:
+        goes = "task goes" if running == 1 else "tasks go"
+        parts.append(f"{running} {goes} on at the service and may be billed")
+    if paid:
+        are, them = ("result is", "it") if paid == 1 else ("results are", "them")
+        parts.append(f"{paid} {are} paid for, and downloading {them} again is free")
     if unknown:
         were = "clip was" if len(unknown) == 1 else "clips were"
         parts.append(f"{len(unknown)} {were} being submitted, and nobody knows the answer")

@@ -143,7 +143,7 @@ def _result(planned: Planned) -> str:
 def _as_json(planned: Planned) -> dict[str, object]:
     return {
         "event": "plan",
-        "clip": planned.wish.clip,
+        "clip": planned.wish.told,
         "action": planned.action,
         "path": str(planned.wish.output.absolute()),
         "length": planned.seconds,

@@ -12,10 +12,11 @@ import sys
 from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 from rich.console import Console
 
+from ..errors import ClientClosedError
 from ..texts import clean
 from . import pages
 from .display import collecting_losses, make_console, say_json
-from .exits import UsageError, complain, error_as_json, report
+from .exits import StoppedError, UsageError, complain, error_as_json, report
 from .options import STANDARD_INPUT
 from .sources import lookup, settings_of
 
@@ -44,6 +45,9 @@ COMMANDS = (
     ("logout", "commands_tools:logout", "Remove the key that login has stored."),
     ("completion", "commands_tools:completion", "Print the script for your shell's Tab key."),
 )
+
+#: Those after whose end tasks may go on.
+_OF_TASKS = frozenset({"upscale", "resume", "wait", "download"})
 
 #: Those whose pages explain the exit codes.
 _WITH_CODES = frozenset({"upscale", "resume", "wait"})
@@ -126,6 +130,11 @@ def _run(options: list[str], rest: list[str], passed_over: list[str]) -> int:
 
 
 def _failed(error: BaseException, options: list[str], *, debug: bool) -> int:
+    command = next((name for name in options if name in app), None)
+    if isinstance(error, (ClientClosedError, KeyboardInterrupt)) and command not in _OF_TASKS:
+        stopped = StoppedError("Interrupted.")
+        stopped.__cause__ = error
+        error = stopped
     if "--json" in options:
         say_json(make_console(), {"event": "error", **error_as_json(error)})
     return report(error, make_console(stderr=True), debug=debug)

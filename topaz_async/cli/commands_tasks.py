@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -11,11 +11,16 @@ from .running import run_story
 
 __all__ = ["download", "forget", "jobs", "status", "wait"]
 
+_State = Literal[
+    "pending", "unknown", "refused", "success", "fail",
+    "waiting", "queuing", "generating", "intent", "made", "unfinished", "undelivered",
+]  # fmt: skip
+
 
 def jobs(
     *,
     every: Annotated[bool, Parameter(name="--all")] = False,
-    state: str | None = None,
+    state: _State | None = None,
     telling: Telling = PLAINLY,
     where: Where = HERE,
 ) -> None:
@@ -40,7 +45,7 @@ def jobs(
     run_story(lambda stop: story(path, telling, every=every, state=state))
 
 
-def status(*tasks: str, telling: Telling = PLAINLY, where: Where = HERE) -> None:
+def status(*tasks: str, telling: Telling = PLAINLY, where: Where = HERE) -> int:
     """Ask the service about tasks.
 
       topaz-async status 3303e50d
@@ -57,7 +62,7 @@ def status(*tasks: str, telling: Telling = PLAINLY, where: Where = HERE) -> None
 
     service = named(where.base_url, where.upload_url)
     path = journal_path(where, service.base_url)
-    run_story(lambda stop: story(_some(tasks), path, service, telling, stop))
+    return run_story(lambda stop: story(_some(tasks), path, service, telling, stop))
 
 
 def wait(
@@ -65,7 +70,7 @@ def wait(
     timeout: Annotated[float, Parameter(metavar="SECONDS")] = 900.0,
     telling: Telling = PLAINLY,
     where: Where = HERE,
-) -> None:
+) -> int:
     """Wait until tasks have ended.
 
       topaz-async wait 3303e50d
@@ -84,7 +89,8 @@ def wait(
 
     service = named(where.base_url, where.upload_url)
     path = journal_path(where, service.base_url)
-    run_story(lambda stop: story(_some(tasks), path, service, telling, stop, timeout=timeout))
+    names = _some(tasks)
+    return run_story(lambda stop: story(names, path, service, telling, stop, timeout=timeout))
 
 
 def download(

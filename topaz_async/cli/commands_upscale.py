@@ -102,7 +102,9 @@ def upscale(
     )
     if sandbox and not all(wish.is_local for wish in wishes):
         raise UsageError("The sandbox never leaves this machine: give it a local file.")
-    service = None if sandbox or dry_run else named(where.base_url, where.upload_url)
+    service = None
+    if not (sandbox or dry_run):
+        service = named(where.base_url, where.upload_url, can_rehearse=True)
     command = Command(
         where=where,
         telling=telling,
@@ -159,12 +161,13 @@ def resume(
     """
     from ..durations import check_timeout
     from .agreeing import agree, rehearse
-    from .display import make_console, say
+    from .display import make_console, say, say_json
     from .exits import UsageError
     from .finishing import Command, finish
     from .places import journal_path
     from .resuming import left_behind
     from .service import named, named_url
+    from .tally import Tally
 
     check_timeout(timeout, "--timeout")
     journal = journal_path(where, named_url(where.base_url))
@@ -196,6 +199,8 @@ def resume(
     if dry_run:
         return rehearse(plan, max_credits=max_credits, json=telling.json, quiet=telling.quiet)
     code = 0
+    if not plan and telling.json:
+        say_json(make_console(), Tally(0).as_json())
     if plan and service is not None:
         agree(plan, service.name, max_credits=max_credits, yes=yes)
         code = run_story(lambda stop: finish(plan, command, nullcontext(service), stop))

@@ -135,11 +135,18 @@ def _looked_at(path: Path, max_bytes: int) -> _Side:
     except ImportError:
         raise UsageError(_MISSING) from None
     shown = clean(path, 4096)
+    if re.match(r"https?:/", str(path), re.IGNORECASE):
+        raise UsageError("compare takes files only; download the video first.")
     if path.is_dir():
         raise UsageError(f"{shown} is a folder, not a video.")
+    if path.exists() and not path.is_file():  # a fifo would keep us waiting for its writer
+        raise UsageError(f"{shown} is no file.")
     try:
         with path.open("rb") as file:
-            kind = kind_of(file.read(HEAD))
+            head = file.read(HEAD)
+        if not head:
+            raise UsageError(f"{shown} is empty.")
+        kind = kind_of(head)
         info, picture = probe(path), first_picture(path)
     except FileNotFoundError:
         raise UsageError(f"{shown} does not exist.") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -11,16 +12,32 @@ from typing import Any
 
 import attrs
 
+from ..errors import JournalError
 from ..journal import SqliteJournal
 from ..models import TaskState
+from ..orders import is_url
 from ..ports import Entry
 from ..texts import clean
+from ..urls import shown
 from .exits import UsageError
 
-__all__ = ["Named", "age", "entries_of", "entry_as_json", "found", "kept", "short_name", "state_of"]
+__all__ = [
+    "Named",
+    "age",
+    "entries_of",
+    "entry_as_json",
+    "found",
+    "kept",
+    "opened",
+    "short_name",
+    "state_of",
+]
 
 #: The shortest beginning of a task id that may stand for the whole, in characters.
 _SHORTEST = 4
+
+#: What the service's task ids look like: 32 hex digits, a UUID, or `task_` and more.
+_TASK_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|task_\w+", re.I)
 
 
 @attrs.frozen
@@ -32,16 +49,34 @@ class Named:
 
 
 @asynccontextmanager
+async def opened(path: Path | None) -> AsyncIterator[SqliteJournal]:
+    """Open a journal, for None one in memory.
+
+    Raises:
+        UsageError: It cannot be opened.
+    """
+    journal = SqliteJournal(path)
+    try:
+        try:
+            await journal.open()
+        except JournalError as error:
+            raise UsageError(
+                f"{error.message} Nothing was billed. "
+                "Name another place with --journal, or add --no-journal."
+            ) from error
+        yield journal
+    finally:
+        await journal.aclose()
+
+
+@asynccontextmanager
 async def kept(path: Path | None) -> AsyncIterator[SqliteJournal | None]:
     """Open a journal that is there already; None where there is none."""
     if path is None or not await asyncio.to_thread(path.exists):
         yield None
         return
-    journal = SqliteJournal(path)
-    try:
+    async with opened(path) as journal:
         yield journal
-    finally:
-        await journal.aclose()
 
 
 async def entries_of(path: Path | None, state: str | None = None) -> list[Entry]:
@@ -53,10 +88,11 @@ async def entries_of(path: Path | None, state: str | None = None) -> list[Entry]
 def found(entries: Sequence[Entry], name: str) -> Named:
     """Return the task of a task id, the beginning of one, or a reference.
 
-    What the journal does not know is taken for a task id: it may have been made elsewhere.
+    What the journal does not know may be a task id: it may have been made elsewhere.
 
     Raises:
-        UsageError: The name stands for several tasks, or for a submit without one.
+        UsageError: The name stands for several tasks, for a submit without one, or is neither
+            known nor like a task id.
     """
     name = name.strip()
     same = [entry for entry in entries if name in (entry.task_id, entry.intent.reference)]
@@ -65,6 +101,11 @@ def found(entries: Sequence[Entry], name: str) -> Named:
         if len({entry.task_id for entry in same}) > 1:
             raise UsageError(f"{clean(name, 80)} begins {len(same)} task ids; type more of it.")
     if not same:
+        if _TASK_ID.fullmatch(name) is None:
+            raise UsageError(
+                f"{clean(name, 80)!r} is no task id, and the journal knows no task of that name; "
+                "`topaz-async jobs --all` lists them."
+            )
         return Named(name)
     entry = same[-1]
     if entry.task_id is None:
@@ -92,7 +133,8 @@ def short_name(entry: Entry) -> str:
     reference = entry.intent.reference or ""
     if reference and not reference.startswith("batch:"):
         return clean(reference, 200)
-    return clean(next(iter(entry.intent.input.values()), ""), 200)
+    link = next(iter(entry.intent.input.values()), "")
+    return shown(link) if is_url(link) else clean(link, 200)
 
 
 def age(moment: datetime) -> str:

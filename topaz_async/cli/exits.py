@@ -18,6 +18,7 @@ from ..errors import (
     InsufficientCreditsError,
     InvalidInputError,
     KeyQuotaError,
+    ReferenceConflictError,
     SubmitUnknownError,
     TopazError,
     WaitTimeoutError,
@@ -52,6 +53,7 @@ EXIT_CODES: Final = {
 _BY_CLASS: Final[tuple[tuple[type[TopazError], int], ...]] = (
     (ConfigurationError, 2),
     (InvalidInputError, 2),
+    (ReferenceConflictError, 2),
     (SubmitUnknownError, 3),
     (AuthenticationError, 4),
     (InsufficientCreditsError, 5),
@@ -96,7 +98,7 @@ class UsageError(Exception):
 
 
 class StoppedError(Exception):
-    """Ctrl-C or SIGTERM ended the command; the text says what goes on."""
+    """Ctrl-C, SIGTERM or a no ended the command before anything was sent."""
 
 
 def exit_code(error: BaseException) -> int:
@@ -130,9 +132,7 @@ def words(error: BaseException) -> str:
     if isinstance(error, (ClientClosedError, KeyboardInterrupt)):
         text = "Interrupted. What was submitted goes on; `topaz-async jobs` lists it."
     elif isinstance(error, TopazError):
-        text = str(error)
-        for ours, theirs in _IN_TERMINAL_WORDS:
-            text = ours.sub(theirs, text)
+        text = _in_terminal_words(str(error))
     elif isinstance(error, (UsageError, StoppedError)):
         text = str(error)
     elif isinstance(error, OSError):
@@ -146,17 +146,34 @@ def words(error: BaseException) -> str:
     return "\n".join([text, *getattr(error, "__notes__", ())])
 
 
+def _in_terminal_words(text: str) -> str:
+    for ours, theirs in _IN_TERMINAL_WORDS:
+        text = ours.sub(theirs, text)
+    return text.strip()
+
+
 def error_as_json(error: BaseException) -> dict[str, Any]:
     """Return an error as `--json` tells it."""
-    return {
+    told: dict[str, Any] = {
         "type": type(error).__name__,
-        "message": getattr(error, "message", str(error)),
-        "code": getattr(error, "code", None),
-        "task_id": getattr(error, "task_id", None),
-        "billed": getattr(error, "billed", "no"),
-        "retryable": getattr(error, "retryable", False),
-        "hint": getattr(error, "hint", None),
+        "message": words(error),
+        "code": None,
+        "task_id": None,
+        # Only these end a command of which nothing can have been sent.
+        "billed": "no" if isinstance(error, (UsageError, StoppedError)) else "unknown",
+        "retryable": False,
+        "hint": None,
     }
+    if isinstance(error, TopazError):
+        told |= {
+            "message": _in_terminal_words(error.message),
+            "code": error.code,
+            "task_id": error.task_id,
+            "billed": error.billed,
+            "retryable": error.retryable,
+            "hint": _in_terminal_words(error.hint or "") or None,
+        }
+    return told
 
 
 def report(error: BaseException, console: Console, *, debug: bool) -> int:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import attrs
 from rich.text import Text
 
-from ..errors import JournalError
-from ..journal import SqliteJournal
 from ..settings import Budget, Quotas
 from ..texts import clean
 from .aftermath import Aftermath, learn
 from .batches import Batches
 from .chorus import chorus_of
 from .display import make_console
-from .exits import StoppedError, UsageError
+from .entries import opened
+from .exits import StoppedError
 from .options import Telling, Where
 from .planning import Planned, Totals, plan_of
 from .service import Service
@@ -54,9 +53,10 @@ async def look(wishes: Sequence[Wish], command: Command, stop: asyncio.Event) ->
 
     Raises:
         StoppedError: `stop` was set.
+        UsageError: The journal cannot be opened.
         JournalError: The journal cannot be read.
     """
-    async with _opened(command.journal) as journal:
+    async with opened(command.journal) as journal:
         looking = asyncio.create_task(
             plan_of(wishes, journal, max_bytes=command.quotas.max_upload_bytes)
         )
@@ -90,7 +90,7 @@ async def finish(
         TopazError: Nothing could be begun.
     """
     batches = None if command.journal is None else Batches(command.journal)
-    async with service as place, _opened(command.journal) as journal:
+    async with service as place, opened(command.journal) as journal:
         batch = None if batches is None else await asyncio.to_thread(batches.remember, plan)
         bound = command.max_credits
         budget = None if bound is None else Budget(max_credits=bound)
@@ -102,8 +102,8 @@ async def finish(
             async with topaz:
                 ways = await carry_out(plan, topaz, stop, watcher, concurrency=command.concurrency)
             for way in ways:
+                await learn(way, journal)
                 if not way.is_told:
-                    await learn(way, journal)
                     watcher.ended(way)
     aftermath = Aftermath(ways, command.where, place, is_kept=command.journal is not None)
     if batches is not None:
@@ -111,22 +111,6 @@ async def finish(
             await asyncio.to_thread(batch.unlink, missing_ok=True)
         batches.release()
     return aftermath.tell(make_console(stderr=True), stopped=stop.is_set())
-
-
-@asynccontextmanager
-async def _opened(path: Path | None) -> AsyncIterator[SqliteJournal]:
-    journal = SqliteJournal(path)
-    try:
-        try:
-            await journal.open()
-        except JournalError as error:
-            raise UsageError(
-                f"{error.message} Nothing was billed. "
-                "Name another place with --journal, or add --no-journal."
-            ) from error
-        yield journal
-    finally:
-        await journal.aclose()
 
 
 def _heading(plan: Sequence[Planned], service: Service) -> Text:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import attrs
 
-from ..errors import InvalidInputError, TopazError
+from ..errors import InvalidInputError, ReferenceConflictError, TopazError
 from ..models import TaskState
 from ..orders import Order, make_order
 from ..ports import Entry, Journal
@@ -17,6 +17,7 @@ from ..purse import estimate
 from ..settings import PRICES
 from ..submission import still_unknown
 from ..targets import Target
+from ..texts import clean
 from .wishes import Wish
 
 __all__ = ["Action", "Planned", "Totals", "plan_of"]
@@ -47,6 +48,8 @@ class Planned:
     #: Of what is paid for; None while another clip of the same command is buying it.
     task_id: str | None = None
     error: TopazError | None = None
+    #: Whether a callback may have named the task of a clip that is refused as unknown.
+    may_be_heard_of: bool = False
 
 
 @attrs.frozen
@@ -142,15 +145,32 @@ async def _planned(wish: Wish, journal: Journal, max_bytes: int) -> Planned:
 async def _known(planned: Planned, order: Order, journal: Journal) -> Planned:
     """Return what is left to do, as the journal knows of the same work."""
     entry = await journal.find(order.intent.reference or "")
-    if entry is None or entry.intent.fingerprint != order.intent.fingerprint:
+    if entry is None or entry.submit == "refused":
         return planned
+    if entry.intent.fingerprint != order.intent.fingerprint:
+        return attrs.evolve(planned, action="refuse", credits=0.0, error=_conflict(entry))
     if entry.submit == "unknown" and not planned.wish.resubmit_unknown:
-        return attrs.evolve(planned, action="refuse", credits=0.0, error=still_unknown(entry))
+        return attrs.evolve(
+            planned,
+            action="refuse",
+            credits=0.0,
+            error=still_unknown(entry),
+            may_be_heard_of=entry.intent.nonce is not None,
+        )
     if entry.submit != "made" or TaskState(entry.state or "").is_fail:
         return planned
     there = await asyncio.to_thread(_lies_there, entry, planned.wish)
     action: Action = "done" if there else "fetch"
     return attrs.evolve(planned, action=action, credits=0.0, task_id=entry.task_id)
+
+
+def _conflict(entry: Entry) -> ReferenceConflictError:
+    return ReferenceConflictError(
+        f"The reference {clean(entry.intent.reference, 80)!r} stands for other work already.",
+        reference=entry.intent.reference,
+        hint="Use one reference for one video, model and factor; "
+        "`topaz-async forget REFERENCE` frees it.",
+    )
 
 
 def _lies_there(entry: Entry, wish: Wish) -> bool:

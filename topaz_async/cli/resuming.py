@@ -8,10 +8,10 @@ from pathlib import Path
 
 import attrs
 
-from ..journal import SqliteJournal
 from ..ports import Entry, Journal
 from ..submission import still_unknown
 from .batches import Batch, Batches
+from .entries import opened
 from .planning import Planned, plan_of
 from .wishes import Wish
 
@@ -53,6 +53,7 @@ async def left_behind(path: Path, *, timeout: float, overwrite: bool, max_bytes:
         max_bytes: The largest file that is sent.
 
     Raises:
+        UsageError: The journal cannot be opened.
         JournalError: The journal cannot be read.
     """
     batches = Batches(path)
@@ -61,8 +62,7 @@ async def left_behind(path: Path, *, timeout: float, overwrite: bool, max_bytes:
     dead = tuple(batch for batch in found if not batch.is_living)
     taken = {reference for batch in living for _, reference in batch.rows}
     clips = {reference: wish for batch in dead for wish, reference in batch.rows}
-    journal = SqliteJournal(path)
-    try:
+    async with opened(path) as journal:
         plan = [
             _fetch(entry, clips, timeout=timeout, overwrite=overwrite)
             for entry in await journal.jobs("undelivered")
@@ -78,8 +78,6 @@ async def left_behind(path: Path, *, timeout: float, overwrite: bool, max_bytes:
             for wish in await _unsent(journal, dead, taken)
         ]
         plan += await plan_of(rest, journal, max_bytes=max_bytes)
-    finally:
-        await journal.aclose()
     return Left(plan=plan, batches=dead, living=len(living))
 
 

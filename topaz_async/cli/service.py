@@ -35,10 +35,11 @@ MISSING_SANDBOX = (
 )
 
 NO_KEY = (
-    "There is no API key. Set KIE_API_KEY to the key of your kie.ai account, store it once with "
-    "`topaz-async login`, or add --sandbox to rehearse on this machine: that needs no key and "
-    "costs nothing."
+    "There is no API key. Set KIE_API_KEY to the key of your kie.ai account, or store it once "
+    "with `topaz-async login`."
 )
+
+_OR_REHEARSE = " Or add --sandbox to rehearse on this machine: no key, no cost."
 
 #: A service on this machine answers at once, so its tasks are looked at more often.
 _NEARBY = PollPolicy(first=0.15, longest=1.0)
@@ -84,8 +85,13 @@ class Service:
         )
 
 
-def named(base_url: str | None, upload_url: str | None) -> Service:
+def named(base_url: str | None, upload_url: str | None, *, can_rehearse: bool = False) -> Service:
     """Return the service that options and settings name: kie.ai when they name none.
+
+    Args:
+        base_url: What was typed as its address.
+        upload_url: What was typed as the address of its upload host.
+        can_rehearse: Whether the command has `--sandbox`.
 
     Raises:
         UsageError: There is no key, or no getting at it.
@@ -94,7 +100,7 @@ def named(base_url: str | None, upload_url: str | None) -> Service:
     base = named_url(base_url)
     key = sources.api_key(base).value
     if not key:
-        raise UsageError(NO_KEY)
+        raise UsageError(NO_KEY + (_OR_REHEARSE if can_rehearse else ""))
     uploads = sources.upload_url(upload_url, base).value
     return Service(api_key=key, base_url=base, upload_url=uploads)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import TopazError
+from ..errors import ClientClosedError, TopazError
 from ..models import TaskRecord, TaskState
 from ..orders import is_url
 from ..ports import Entry
@@ -19,12 +20,14 @@ from ..texts import clean
 from .batches import Batches
 from .display import duration, make_console, say, say_json, show, size
 from .entries import age, entries_of, entry_as_json, found, kept, short_name, state_of
-from .exits import UsageError
+from .exits import UsageError, complain, error_as_json, exit_code, joint_code, words
 from .options import Telling
 from .service import Service
 from .upscaling import closed_on
 
 __all__ = ["download", "forget", "jobs", "status", "wait"]
+
+_log = logging.getLogger("topaz_async")
 
 #: Columns of a terminal from which on there is room for ages and costs.
 _ROOMY = 72
@@ -71,14 +74,41 @@ def _is_open(entry: Entry) -> bool:
 
 async def status(
     names: Sequence[str], path: Path | None, service: Service, telling: Telling, stop: asyncio.Event
-) -> None:
-    """Ask the service about tasks, and say what it says."""
+) -> int:
+    """Ask the service about tasks, say what it says, and return the exit code.
+
+    Raises:
+        UsageError: The only name is none of a task.
+        TopazError: The only task cannot be asked about, or the client was closed.
+    """
     entries = await entries_of(path)
     console = make_console()
+    ends: list[Exception | None] = []
     async with service.client() as topaz, closed_on(stop, topaz):
         for name in names:
-            task = found(entries, name)
-            _tell(console, telling, await topaz.fetch_task(task.task_id), task.entry)
+            try:
+                task = found(entries, name)
+                _tell(console, telling, await topaz.fetch_task(task.task_id), task.entry)
+            except (TopazError, UsageError) as error:
+                _unless_alone(error, names)
+                _tell_failure(telling, error)
+                ends.append(error)
+            else:
+                ends.append(None)
+    return joint_code(None if end is None else exit_code(end) for end in ends)
+
+
+def _unless_alone(error: Exception, names: Sequence[str]) -> None:
+    """Let an error end the command when it leaves nothing to go on with."""
+    if len(names) == 1 or isinstance(error, ClientClosedError):
+        raise error
+
+
+def _tell_failure(telling: Telling, error: Exception) -> None:
+    _log.debug("This ended the way of a task.", exc_info=error)
+    if telling.json:
+        say_json(make_console(), {"event": "error", **error_as_json(error)})
+    complain(make_console(stderr=True), words(error))
 
 
 async def wait(
@@ -89,11 +119,12 @@ async def wait(
     stop: asyncio.Event,
     *,
     timeout: float,
-) -> None:
-    """Wait until tasks have ended, all at once, and say how.
+) -> int:
+    """Wait until tasks have ended, all at once, say how, and return the exit code.
 
     Raises:
-        TopazError: Of the first task that did not end well.
+        UsageError: One of the names is none of a task.
+        TopazError: The only task did not end well, or the client was closed.
     """
     console = make_console()
     async with kept(path) as journal, service.client(journal=journal) as topaz:
@@ -111,8 +142,11 @@ async def wait(
         if not isinstance(end, TopazError):
             _tell(console, telling, end, task.entry)
     failures = [end for end in ends if isinstance(end, TopazError)]
-    if failures:
-        raise failures[0]
+    for failure in failures:
+        _unless_alone(failure, names)
+    for failure in failures:
+        _tell_failure(telling, failure)
+    return joint_code(exit_code(end) if isinstance(end, TopazError) else None for end in ends)
 
 
 async def download(
@@ -180,7 +214,9 @@ async def forget(
                 say(console, f"Forgotten: {short_name(entry)}")
     if unsent and path is not None:
         count = await asyncio.to_thread(_drop_unsent, path)
-        if not (telling.json or telling.quiet):
+        if telling.json:
+            say_json(console, {"event": "unsent", "commands": count})
+        elif not telling.quiet:
             say(console, f"Forgotten: what {count} command{'' if count == 1 else 's'} had left.")
 
 

@@ -75,7 +75,7 @@ class JsonLines(Silence):
         wish = way.planned.wish
         event = {
             "event": "submitted",
-            "clip": wish.clip,
+            "clip": wish.told,
             "task_id": way.task_id,
             "reference": wish.reference,
         }

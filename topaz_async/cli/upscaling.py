@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
 
 from ..client import TopazClient
-from ..errors import TopazError
+from ..errors import ReferenceConflictError, TopazError
 from ..job import Job
 from ..models import UpscaleResult
 from ..report import status_of
@@ -45,6 +45,7 @@ async def carry_out(
         concurrency: Clips under way at once.
     """
     ways = [Way(planned=planned, index=index) for index, planned in enumerate(plan)]
+    first = {way.planned.wish.reference: way for way in ways if _is_new(way)}
     halt = asyncio.Event()
     todo = iter(ways)
     async with (
@@ -52,12 +53,18 @@ async def carry_out(
         asyncio.TaskGroup() as group,
     ):
         for _ in range(min(concurrency, len(ways))):
-            group.create_task(_work(todo, topaz, (stop, halt), watcher))
+            group.create_task(_work(todo, first, topaz, (stop, halt), watcher))
     return ways
+
+
+def _is_new(way: Way) -> bool:
+    """Whether it is to buy a task under a reference that others may share."""
+    return way.planned.action == "send" and way.planned.wish.reference is not None
 
 
 async def _work(
     todo: Iterator[Way],
+    first: Mapping[str | None, Way],
     topaz: TopazClient,
     ends: tuple[asyncio.Event, asyncio.Event],
     watcher: Watcher,
@@ -65,19 +72,24 @@ async def _work(
     """Take one clip after the other; the workers share the iterator."""
     stop, halt = ends
     for way in todo:
-        if way.planned.action == "refuse":
+        twin = first.get(way.planned.wish.reference)
+        if twin is not None and twin.index < way.index:
+            await twin.has_task.wait()  # the task that it shares; the twin comes earlier
+        is_over = stop.is_set() or halt.is_set()
+        if way.planned.action == "refuse" and (is_over or not way.planned.may_be_heard_of):
             way.error = way.planned.error
             way.status = "refused" if way.error is None else status_of(way.error, None)
         elif way.planned.action == "done":
             way.task_id, way.status = way.planned.task_id, "ok"
             way.path = way.planned.wish.output
-        elif stop.is_set() or halt.is_set():
+        elif is_over:
             way.task_id = way.planned.task_id
             way.status = "pending" if way.task_id else "not submitted"
         else:
             await _follow(way, topaz, watcher)
             if isinstance(way.error, DOOM):
                 halt.set()
+        way.has_task.set()  # or never gets one
         if not stop.is_set() or way.status in ("ok", "failed", "refused"):
             way.is_told = True
             watcher.ended(way)
@@ -110,10 +122,12 @@ async def _follow(way: Way, topaz: TopazClient, watcher: Watcher) -> None:
 
 def _failed(way: Way, stages: Stages, error: TopazError) -> None:
     stages.leave("broken off")
-    way.task_id = way.task_id or error.task_id
+    if not isinstance(error, ReferenceConflictError):  # which names the task of other work
+        way.task_id = way.task_id or error.task_id
     way.status, way.error = status_of(error, way.task_id), error
     record = getattr(error, "record", None)
-    way.credits = None if record is None else record.credits_consumed
+    if record is not None and record.state.is_terminal:  # the service says 0 while one runs
+        way.credits = record.credits_consumed
 
 
 async def _upscaled(
@@ -124,6 +138,7 @@ async def _upscaled(
     def submitted(job: Job) -> None:
         way.task_id = job.task_id
         stages.submitted(job)
+        way.has_task.set()
         watcher.submitted(way)
 
     return await topaz.upscale(
@@ -134,8 +149,8 @@ async def _upscaled(
         callback_url=wish.callback_url,
         reference=wish.reference,
         resubmit_unknown=wish.resubmit_unknown,
-        # Whoever types the command again wants what failed tried again.
-        resubmit_failed=True,
+        # Whoever types the command again wants what failed tried again, but buys it once.
+        resubmit_failed=way.planned.action == "send",
         on_submit=submitted,
         on_update=stages.update,
         on_progress=stages.progress,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +42,15 @@ class Way:
     error: TopazError | None = None
     #: Whether the watcher knows how it ended.
     is_told: bool = False
+    #: Set once its task is known, or it has ended without one.
+    has_task: asyncio.Event = attrs.field(factory=asyncio.Event)
+    #: Whether the journal has its result still to be brought to where it was wanted.
+    is_resumable: bool = False
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether its task is known to have succeeded."""
+        return self.stages is not None and self.stages.all[-1].name == "download"
 
     @property
     def name(self) -> str:
@@ -57,7 +67,7 @@ class Way:
         wish = self.planned.wish
         return {
             "event": "clip",
-            "clip": wish.clip,
+            "clip": wish.told,
             "status": self.status,
             "action": self.planned.action,
             "task_id": self.task_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import attrs
 from ..names import safe_name
 from ..orders import is_url
 from ..texts import clean
-from ..urls import without_query
+from ..urls import shown, without_query
 from .exits import UsageError
 
 __all__ = ["Wish", "output_file", "wishes_of"]
@@ -50,7 +51,12 @@ class Wish:
     @property
     def name(self) -> str:
         """The clip's name as it may be shown: queries of URLs can hold secrets."""
-        return clean(Path(self.clip).name if self.is_local else self.clip.split("?", 1)[0], 200)
+        return clean(Path(self.clip).name, 200) if self.is_local else shown(self.clip)
+
+    @property
+    def told(self) -> str:
+        """The clip as `--json` tells it: a path as it was typed, a URL without its secrets."""
+        return self.clip if self.is_local else shown(self.clip)
 
 
 def wishes_of(
@@ -92,9 +98,13 @@ def wishes_of(
             place = place.with_stem(f"{place.stem} ({taken[place]})")
         name = reference
         if reference is not None and is_many:
-            name = f"{reference}/{without_query(clip) if is_url(clip) else clip}"
+            name = f"{reference}/{_without_secrets(clip) if is_url(clip) else clip}"
         wishes.append(Wish(clip=clip, factor=factor, output=place, reference=name, **common))
     return wishes
+
+
+def _without_secrets(url: str) -> str:
+    return re.sub(r"//[^/]*@", "//", without_query(url))
 
 
 def output_file(clip: str, factor: str, output: str | None) -> Path:

@@ -1,0 +1,259 @@
+"""What the command line says of costs, tasks and names when something goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.services import Bought, Service
+from tests.test_cli import Ran, python, typed
+from tests.test_cli_many import events
+from topaz_async.cli.entries import entries_of
+from topaz_async.cli.exits import StoppedError, UsageError, error_as_json
+from topaz_async.errors import BudgetError, ReferenceConflictError
+from topaz_async.report import status_of
+from topaz_async.rings import RingWriter, rings_beside
+from topaz_async.sandbox import Fault
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(service: Service, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the program inside this process."""
+    return lambda *words: typed(capsys, *words)
+
+
+@pytest.fixture
+def clips(tmp_path: Path, tiny_clip: Path) -> Callable[..., list[Path]]:
+    """Makes clips of different content."""
+
+    def make(*names: str) -> list[Path]:
+        paths = [tmp_path / name for name in names]
+        for path in paths:
+            path.write_bytes(tiny_clip.read_bytes() + os.urandom(8))
+        return paths
+
+    return make
+
+
+def test_json_never_says_of_the_unforeseen_that_nothing_was_billed() -> None:
+    """Only an error before anything was sent tells `billed` as no; each has a message."""
+    told = {
+        type(error).__name__: (
+            error_as_json(error)["billed"],
+            bool(error_as_json(error)["message"]),
+        )
+        for error in (UsageError("No."), StoppedError("No."), KeyboardInterrupt(), RuntimeError())
+    }
+    assert told == {
+        "UsageError": ("no", True),
+        "StoppedError": ("no", True),
+        "KeyboardInterrupt": ("unknown", True),
+        "RuntimeError": ("unknown", True),
+    }
+
+
+def test_hints_in_json_are_for_terminals_too() -> None:
+    """A program that passes a hint on to a person does not speak of the library's arguments."""
+    told = error_as_json(
+        BudgetError("Too much.", hint="Raise the Budget, or wait until it is wanted.")
+    )
+    assert told["hint"] == "Raise --max-credits."
+
+
+def test_a_reference_of_other_work_is_refused_without_its_task(
+    run: Run, service: Service, clips: Any
+) -> None:
+    """A conflict buys nothing, takes over no task, and is seen by a dry run already."""
+    clips("a.mp4", "b.mp4")
+    run("upscale", "a.mp4", "--reference", "R")
+    rehearsed = run("upscale", "b.mp4", "--reference", "R", "--dry-run")
+    with Bought(service) as bought:
+        ran = run("upscale", "b.mp4", "--reference", "R", "--json")
+    (event, _) = events(ran)
+    assert (rehearsed.code, ran.code, bought.count) == (2, 2, 0)
+    assert (event["status"], event["task_id"]) == ("refused", None)
+    assert ran.err == rehearsed.err
+    assert "stands for other work already. Nothing was billed." in ran.err
+    assert "goes on" not in ran.err
+
+
+def test_a_conflict_that_only_the_client_sees_is_refused_as_well() -> None:
+    """A task that a conflict names is not that of the clip."""
+    assert status_of(ReferenceConflictError("No.", task_id="t"), "t") == "refused"
+
+
+def test_resume_is_named_only_where_it_helps(
+    run: Run, clips: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result that was brought already is wanted elsewhere by a command of its own."""
+    clips("a.mp4")
+    run("upscale", "a.mp4")
+    (job,) = events(run("jobs", "--all", "--json"))
+    monkeypatch.setenv("KIE_API_KEY", "wrong")
+    ran = run("upscale", "a.mp4", "-o", "other.mp4")
+    assert ran.code == 4
+    assert ran.err.splitlines()[-1] == f"topaz-async download {job['task_id']} -o other.mp4"
+    assert "topaz-async resume" not in ran.err
+
+
+@pytest.mark.parametrize("command", ["status", "wait", "download"])
+@pytest.mark.parametrize("name", ["clip.mp4", "8", "3303e50d"])
+def test_a_name_that_is_no_task_is_a_typing_error(run: Run, command: str, name: str) -> None:
+    """What is neither known nor like a task id is not asked about."""
+    ran = run(command, name)
+    assert ran.code == 2
+    assert "topaz-async jobs" in ran.err
+    assert "billed" not in ran.err
+
+
+def test_one_bad_task_does_not_hide_the_others(run: Run, clips: Any) -> None:
+    """`status` and `wait` tell of each task, and end with a code for all."""
+    clips("a.mp4")
+    run("upscale", "a.mp4", "--reference", "good")
+    for command in ("status", "wait"):
+        ran = run(command, "0" * 32, "good", "f" * 32, "--json")
+        assert ran.code == 1
+        assert sorted(event["event"] for event in events(ran)) == ["error", "error", "task"]
+        assert len(ran.err.splitlines()) == 2
+
+
+def test_json_has_an_object_where_little_is_left(run: Run, service: Service, clips: Any) -> None:
+    """Nothing to resume is a total of none, and what is forgotten unsent is counted."""
+    (total,) = events(run("resume", "--json"))
+    assert (total["event"], total["clips"], total["counts"]) == ("total", 0, {})
+    clips("a.mp4", "b.mp4")
+    service.add(Fault("createTask", "answer", code=402, msg="No."))
+    run("upscale", "a.mp4", "b.mp4", "--concurrency", "1")
+    assert events(run("forget", "--unsent", "--json")) == [{"event": "unsent", "commands": 1}]
+
+
+def test_the_cost_of_what_still_runs_is_not_known(run: Run, service: Service, clips: Any) -> None:
+    """The service says 0 while a task runs; that is no cost."""
+    clips("a.mp4")
+    service.run_seconds = 60.0
+    clip = events(run("upscale", "a.mp4", "--timeout", "0.4", "--json"))[-2]
+    service.settle()
+    assert (clip["status"], clip["credits"]) == ("pending", None)
+
+
+@pytest.mark.parametrize("command", ["jobs", "resume"])
+def test_a_journal_that_is_none_is_wrong_usage(run: Run, tmp_path: Path, command: str) -> None:
+    """Every command says of a broken journal what upscale says of it."""
+    (tmp_path / "text").write_text("no journal at all" * 100)
+    ran = run(command, "--journal", "text")
+    assert ran.code == 2
+    assert "Name another place with --journal, or add --no-journal." in ran.err
+
+
+def test_a_password_in_an_address_is_shown_nowhere(run: Run) -> None:
+    """Names and JSON hold neither user nor password of an address."""
+    address = "https://user:secret@a.example/x.mp4?s=secret"
+    for options in ((), ("--dry-run",), ("--json",), ("--reference", "R", "--dry-run", "--json")):
+        ran = run("upscale", address, "gone.mp4", *options)
+        assert "a.example/x.mp4" in ran.out + ran.err
+        assert "secret" not in ran.out + ran.err
+
+
+@pytest.mark.parametrize("command", ["credits", "upload a.mp4", "status 1", "download 1"])
+def test_a_sandbox_is_offered_only_where_there_is_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """A missing key is no reason to name an option that the command lacks."""
+    monkeypatch.delenv("KIE_API_KEY")
+    ran = run(*command.split())
+    assert ran.code == 2
+    assert "KIE_API_KEY" in ran.err
+    assert "--sandbox" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("credits", "Interrupted.\n"),
+        (
+            "download 00000000000000000000000000000000",
+            "Interrupted. What was submitted goes on; `topaz-async jobs` lists it.\n",
+        ),
+    ],
+)
+def test_an_interrupted_question_speaks_of_no_task(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str, expected: str
+) -> None:
+    """Only a command that waits for tasks says that they go on."""
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("topaz_async.cli.commands_service.run_story", interrupted)
+    monkeypatch.setattr("topaz_async.cli.commands_tasks.run_story", interrupted)
+    ran = run(*command.split())
+    assert (ran.code, ran.err) == (130, expected)
+
+
+def test_a_state_that_does_not_exist_is_wrong_usage(run: Run) -> None:
+    """A word that is no state is not taken for an empty list."""
+    assert run("jobs", "--state", "nonsense").code == 2
+    assert run("jobs", "--state", "fail").out == "Nothing is fail.\n"
+
+
+def test_a_failed_task_of_two_equal_clips_is_bought_once(
+    run: Run, service: Service, clips: Any, tmp_path: Path
+) -> None:
+    """Clips of one content share a failure too; typed again, one new task serves both."""
+    (clip,) = clips("a.mp4")
+    (tmp_path / "b.mp4").write_bytes(clip.read_bytes())
+    service.add(Fault("createTask", "fail", fail_code="500", fail_msg="Try again later."))
+    with Bought(service) as bought:
+        ran = run("upscale", "a.mp4", "b.mp4", "--concurrency", "1")
+    assert (ran.code, bought.count) == (1, 1)
+    with Bought(service) as bought:
+        ran = run("upscale", "a.mp4", "b.mp4")
+    assert (ran.code, ran.err, bought.count) == (0, "", 1)
+
+
+async def test_ctrl_c_before_anything_has_begun_is_one_sentence() -> None:
+    """While the program still loads, nothing was sent; a late Ctrl-C ends with its code too."""
+    ran = await python(
+        "import sys, topaz_async.cli as cli\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'topaz_async.cli.app':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "sys.exit(cli.main(['jobs']))"
+    )
+    assert (ran.code, ran.err) == (130, "Interrupted. Nothing was sent.\n")
+    late = await python(
+        "import os, signal, sys, topaz_async.cli as cli\n"
+        "sys.argv = ['topaz-async', '--version']\n"
+        "code = cli.main()\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.exit(code)"
+    )
+    assert (late.code, late.err) == (0, "")
+
+
+def test_a_callback_that_has_come_tells_an_unknown_submit(
+    run: Run, service: Service, clips: Any, tmp_path: Path
+) -> None:
+    """Typed again, the command brings the task that `listen` has heard of, and buys none."""
+    (clip,) = clips("a.mp4")
+    words = ("upscale", "a.mp4", "--journal", "j.sqlite", "--callback-url", "http://127.0.0.1:9/c")
+    service.add(Fault("createTask", "lost_reply"))
+    assert run(*words).code == 3
+    (task_id,) = service.sandbox.books.billed_by_content(clip)
+    (entry,) = asyncio.run(entries_of(tmp_path / "j.sqlite"))
+    path = rings_beside(tmp_path / "j.sqlite")
+    assert path is not None
+    RingWriter(path).ring(task_id, entry.intent.nonce)
+    with Bought(service) as bought:
+        ran = run(*words)
+    assert (ran.code, bought.count) == (0, 0)
+    assert (tmp_path / "a-2x.mp4").is_file()
