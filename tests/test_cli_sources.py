@@ -50,7 +50,7 @@ def test_an_option_beats_the_environment_beats_the_file_beats_the_default(
         assert Found("http://127.0.0.1:8", "environment", ORIGIN) == sources.base_url(None)
         given = sources.base_url("http://127.0.0.1:9")
         assert Found("http://127.0.0.1:9", "option", "--base-url") == given
-    monkeypatch.setenv(ORIGIN, "")
+    monkeypatch.delenv(ORIGIN)
     assert Found(BASE_URL, "default") == sources.base_url(None)
 
 
@@ -58,6 +58,14 @@ def test_only_the_services_own_api_has_an_upload_host() -> None:
     """A key for another address is not sent to kie.ai's upload host."""
     assert Found(UPLOAD_URL, "default") == sources.upload_url(None, BASE_URL)
     assert Found(None, "default") == sources.upload_url(None, "http://127.0.0.1:7")
+
+
+def test_an_empty_address_is_no_kie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script whose sandbox did not start does not buy at the real service."""
+    monkeypatch.setenv(ORIGIN, "")
+    with pytest.raises(UsageError, match="is set and empty"):
+        sources.base_url(None)
+    assert "http://127.0.0.1:7" == sources.base_url("http://127.0.0.1:7").value
 
 
 def test_a_file_is_read_for_our_settings_only_and_as_it_stands(env_file: Path) -> None:

@@ -18,6 +18,7 @@ from ..client import BASE_URL, UPLOAD_URL
 from ..texts import clean
 from . import keyrings
 from .env_file import read_env_file
+from .exits import UsageError
 
 __all__ = ["KEY", "Found", "api_key", "base_url", "lookup", "settings_of", "upload_url"]
 
@@ -108,7 +109,13 @@ def base_url(given: str | None) -> Found:
 
     Raises:
         ConfigurationError: It is no origin, or plain http to another machine.
+        UsageError: The variable is set and empty: a sandbox that did not start must not turn a
+            rehearsal into a purchase.
     """
+    if not given and os.environ.get("TOPAZ_ASYNC_BASE_URL") == "":
+        raise UsageError(
+            "TOPAZ_ASYNC_BASE_URL is set and empty. Unset it for kie.ai, or name the service."
+        )
     found = lookup("TOPAZ_ASYNC_BASE_URL", option="--base-url", given=given, default=BASE_URL)
     return attrs.evolve(found, value=origin_url(found.value or "", "base_url"))
 
