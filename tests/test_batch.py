@@ -13,10 +13,13 @@ import pytest
 from topaz_async import (
     BatchReport,
     ClientClosedError,
+    ConfigurationError,
     DownloadError,
     InvalidInputError,
     JournalError,
     Outcome,
+    PollPolicy,
+    TaskNotFoundError,
     TopazClient,
 )
 from topaz_async.sandbox import CopyEngine, Fault, Sandbox
@@ -318,3 +321,37 @@ async def test_a_full_folder_costs_no_task(
         again = await outcomes_of(topaz.upscale_many(clips, output_dir=tmp_path / "big"))
     assert ["ok"] * 6 == [outcome.status for outcome in again]
     assert 6 == len(quick.books.billed)
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, float("nan")])
+async def test_a_deadline_that_is_none_is_refused(topaz: TopazClient, timeout: float) -> None:
+    """Zero, less, and what is no number are told before anything is taken from the iterable."""
+    with pytest.raises(ConfigurationError, match="above 0 seconds"):
+        topaz.upscale_many(["https://a.example/clip.mp4"], timeout=timeout)
+
+
+async def test_a_task_that_vanishes_is_reported_with_its_id(
+    quick: Sandbox, clips: list[Path]
+) -> None:
+    """After the grace for "recordInfo is null" the item has failed; it may have been billed."""
+    quick.add_fault(Fault("recordInfo", "null_record", times=None))
+    polling = PollPolicy(first=0.05, longest=0.1, grace=0.2)
+    async with client_of(quick, polling=polling) as topaz:
+        (lost,) = await outcomes_of(topaz.upscale_many(clips[:1]))
+    assert isinstance(lost.error, TaskNotFoundError)
+    assert "failed" == lost.status
+    assert "no" != lost.error.billed
+    assert [lost.task_id] == list(quick.books.tasks)
+
+
+async def test_an_on_update_that_hangs_holds_up_no_item(
+    topaz: TopazClient, clips: list[Path]
+) -> None:
+    """Each item ends all the same, a second later at most."""
+
+    async def hangs(video: object, record: object) -> None:
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(20):
+        outcomes = await outcomes_of(topaz.upscale_many(clips[:2], on_update=hangs))
+    assert ["ok", "ok"] == [outcome.status for outcome in outcomes]

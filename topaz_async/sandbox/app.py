@@ -126,7 +126,7 @@ class Sandbox:
         poll_quota: int | None = 10,
         poll_window: float = 1.0,
         arrival_jitter: float = 0.0,
-        credits: float = 1000.0,  # noqa: A002
+        credits: float = 1000.0,  # noqa: A002  # the service's word
         webhook_key: str | None = None,
         max_upload_bytes: int = 1024**3,
         max_input_bytes: int = 50 * 1024**2,
@@ -147,7 +147,7 @@ class Sandbox:
             raise ValueError("workers must be 1 or more")
         self._host, self._port, self.api_key = host, port, api_key
         self._jitter, self._retry_after = arrival_jitter, retry_after
-        self._chance = random.Random(seed)  # noqa: S311
+        self._chance = random.Random(seed)  # noqa: S311  # jitter, no secret
         self._account = Account(credits)
         #: What arrived and what was paid; tests assert on it.
         self.books = Books(self._account)
