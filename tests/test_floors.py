@@ -34,7 +34,7 @@ FLOORS: list[set[str]] = [
     {"parts", "ranges"},
     {"journal_uploads", "shelf", "writing"},
     {"conversion", "journal_rows", "journal_file", "callbacks"},
-    {"wire", "journal_writer"},
+    {"wire", "journal_writer", "journal_changes"},
     {"transport", "polling", "downloads", "limiter", "submission", "journal", "rescue"},
     {"job", "memory", "uploader"},
     {"engine"},

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,6 +71,12 @@ async def base(tmp_path: Path):
     await made.writer.aclose()
 
 
+def left(db: sqlite3.Connection, words: Sequence[str]) -> list[None]:
+    """Write what was left down, all of it together."""
+    db.execute(f"INSERT INTO words VALUES {', '.join(['(?)'] * len(words))}", words)
+    return [None] * len(words)
+
+
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run on a loop of its own, without a trace in the test runner's loops."""
     loop = asyncio.new_event_loop()
@@ -127,10 +133,10 @@ async def test_all_that_is_queued_shares_one_commit(base: Base) -> None:
 async def test_what_is_left_shares_the_next_commit(base: Base) -> None:
     """Work that nobody waits for wakes nobody; it is done before what is queued after it."""
     await base.add("first")
-    base.writer.leave(lambda db: db.execute("INSERT INTO words VALUES ('left')"))
+    base.writer.leave_one(left, "left")
     base.statements.clear()
     assert ["first", "left"] == await base.words()
-    base.writer.leave(lambda db: db.execute("INSERT INTO words VALUES ('left again')"))
+    base.writer.leave_one(left, "left again")
     base.statements.clear()
     await base.add("second")
     assert 1 == base.statements.count("COMMIT")
@@ -138,7 +144,7 @@ async def test_what_is_left_shares_the_next_commit(base: Base) -> None:
 
 async def test_what_is_left_alone_is_written_soon(base: Base) -> None:
     """Without any other work it is on disk after the thread's next look, and its thread ends."""
-    base.writer.leave(lambda db: db.execute("INSERT INTO words VALUES ('left')"))
+    base.writer.leave_one(left, "left")
     assert base.path is not None
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
@@ -153,7 +159,7 @@ async def test_closing_writes_what_is_left(tmp_path: Path) -> None:
     """Nothing that was left before the close is lost."""
     base = Base(tmp_path / "words.sqlite")
     await base.add("first")
-    base.writer.leave(lambda db: db.execute("INSERT INTO words VALUES ('left')"))
+    base.writer.leave_one(left, "left")
     await base.writer.aclose()
     with closing(sqlite3.connect(base.path or "")) as db:
         assert [("first",), ("left",)] == db.execute("SELECT word FROM words").fetchall()
@@ -163,20 +169,70 @@ async def test_reading_goes_on_while_writing_fails(base: Base) -> None:
     """A write that cannot be done does not take the reads beside it along."""
     await base.add("first")
     base.connections[0].execute("PRAGMA query_only = ON")
-    base.writer.leave(lambda db: db.execute("INSERT INTO words VALUES ('left')"))
+    base.writer.leave_one(left, "left")
     assert ["first"] == await base.words()
 
 
 async def test_a_busy_writer_waits_for_company(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writes that come one by one, shortly after each other, share commits."""
-    monkeypatch.setattr(journal_writer, "GATHER", 0.2)
-    await base.add("first")
+    """Where writes came in a crowd, those that come one by one just after it share a commit."""
+    monkeypatch.setattr(journal_writer, "GATHER", 0.5)
+    release = await hold(base)
+    crowd = [asyncio.ensure_future(base.add(str(n))) for n in range(journal_writer.COMPANY)]
+    await asyncio.sleep(0)
+    release()
+    await asyncio.gather(*crowd)
     base.statements.clear()
     adding = [asyncio.ensure_future(base.add("second"))]
     await asyncio.sleep(0.02)
     adding.append(asyncio.ensure_future(base.add("third")))
     await asyncio.gather(*adding)
     assert 1 == base.statements.count("COMMIT")
+
+
+async def test_a_lone_write_waits_for_nobody(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes that come one after the other, as those of one submit do, are not held up."""
+    monkeypatch.setattr(journal_writer, "GATHER", 60.0)
+    for word in ("first", "second", "third"):
+        await asyncio.wait_for(base.add(word), 30)
+    assert ["first", "second", "third"] == stored(base)
+
+
+async def test_neighbours_of_a_kind_are_done_together(base: Base) -> None:
+    """What stands next to each other is handed over at once; each gets its own outcome."""
+    calls: list[list[str]] = []
+
+    def work(db: sqlite3.Connection, words: Sequence[str]) -> list[str]:
+        calls.append(list(words))
+        left(db, words)
+        return [f"{word}!" for word in words]
+
+    release = await hold(base)
+    jobs = [base.writer.submit_one(work, word) for word in "abc"]
+    between = base.writer.submit(lambda db: "between", writes=True)
+    jobs += [base.writer.submit_one(work, word) for word in "de"]
+    release()
+    outcomes = await asyncio.gather(*(job.future for job in [*jobs, between] if job.future))
+    assert ["a!", "b!", "c!", "d!", "e!", "between"] == outcomes
+    assert [["a", "b", "c"], ["d", "e"]] == calls
+
+
+async def test_one_of_a_kind_fails_alone(base: Base) -> None:
+    """When what is done together fails, each is done again alone, and the others are written."""
+
+    def work(db: sqlite3.Connection, words: Sequence[str]) -> list[None]:
+        left(db, words)
+        if "bad" in words:
+            raise JournalError("That one is bad.")
+        return [None] * len(words)
+
+    release = await hold(base)
+    jobs = [base.writer.submit_one(work, word) for word in ("a", "bad", "c")]
+    release()
+    outcomes = await asyncio.gather(*(job.future for job in jobs if job.future))
+    assert ["None", "That one is bad.", "None"] == [
+        getattr(each, "message", str(each)) for each in outcomes
+    ]
+    assert ["a", "c"] == stored(base)
 
 
 async def test_returns_after_the_commit(base: Base) -> None:

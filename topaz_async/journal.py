@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -13,20 +13,9 @@ import attrs
 
 from . import journal_uploads
 from .errors import Billed, ConfigurationError, JournalError
+from .journal_changes import Bond, News, bind_all, insert_all, note_all, note_path, settle
 from .journal_file import open_database
-from .journal_rows import (
-    MARK,
-    STEPS,
-    bind_task,
-    entry_of,
-    insert,
-    newest_ended,
-    note_path,
-    note_task,
-    select,
-    settle,
-    standing,
-)
+from .journal_rows import MARK, STEPS, attempts, entry_of, newest_ended, select, standing
 from .journal_writer import BUSY, Job, Work, Writer
 from .models import TaskState
 from .owners import Owner
@@ -74,6 +63,15 @@ def decide(
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+@attrs.frozen
+class _Wish:
+    """What a caller asks `claim` for."""
+
+    intent: Intent
+    resubmit_unknown: bool
+    resubmit_failed: bool
 
 
 class SqliteJournal:
@@ -131,7 +129,7 @@ class SqliteJournal:
         """
 
         def work(db: sqlite3.Connection) -> Entry | None:
-            row = standing(db, reference)
+            row = _stands_for(db, reference)
             return None if row is None else self._seen(row)
 
         entry: Entry | None = await self._read(work)
@@ -148,35 +146,53 @@ class SqliteJournal:
 
         See `decide`; an intent without a reference is always granted.
         """
-
-        def work(db: sqlite3.Connection) -> Claim:
-            row = None if intent.reference is None else standing(db, intent.reference)
-            entry = None if row is None else entry_of(row)
-            alive = False
-            if row is not None and entry is not None and entry.submit == "intent":
-                alive = self._owner.lives(row["owner"])
-                if not alive:
-                    settle(db, entry.id, "unknown", words=_DIED)
-                    entry = attrs.evolve(entry, submit="unknown", words=_DIED)
-            verdict = decide(
-                entry,
-                intent.fingerprint,
-                owner_alive=alive,
-                resubmit_unknown=resubmit_unknown,
-                resubmit_failed=resubmit_failed,
-            )
-            if verdict == "granted" or entry is None:
-                owner = self._owner.take()
-                return Claim("granted", insert(db, intent, owner=owner, now=self._moment()))
-            return Claim(verdict, entry)
-
-        job = self._writer.submit(work, writes=True)
+        wish = _Wish(intent, resubmit_unknown, resubmit_failed)
+        job = self._writer.submit_one(self._claim_all, wish)
         try:
             claim: Claim = await self._result(job, reference=intent.reference)
         except asyncio.CancelledError:
             self._writer.post(lambda db: _give_back(db, job.outcome))
             raise
         return claim
+
+    def _claim_all(self, db: sqlite3.Connection, wishes: Sequence[_Wish]) -> list[Claim]:
+        names = [wish.intent.reference for wish in wishes if wish.intent.reference is not None]
+        if len(set(names)) < len(names):  # the first of a name decides for the others
+            return [claim for wish in wishes for claim in self._claim_all(db, [wish])]
+        tried = attempts(db, names)
+        claims: list[Claim | None] = []
+        granted: list[tuple[Intent, int]] = []
+        for wish in wishes:
+            name = wish.intent.reference
+            rows = [] if name is None else tried.get(name, [])
+            claim = self._forbidden(db, wish, standing(rows))
+            if claim is None:
+                granted.append((wish.intent, rows[-1]["attempt"] + 1 if rows else 1))
+            claims.append(claim)
+        entries: Iterator[Entry] = iter(())
+        if granted:
+            entries = iter(insert_all(db, granted, owner=self._owner.take(), now=self._moment()))
+        return [claim or Claim("granted", next(entries)) for claim in claims]
+
+    def _forbidden(
+        self, db: sqlite3.Connection, wish: _Wish, row: sqlite3.Row | None
+    ) -> Claim | None:
+        """Say why the work of a reference may not be submitted now; None when it may."""
+        if row is None:
+            return None
+        entry = entry_of(row)
+        alive = entry.submit == "intent" and self._owner.lives(row["owner"])
+        if entry.submit == "intent" and not alive:
+            settle(db, entry.id, "unknown", words=_DIED)
+            entry = attrs.evolve(entry, submit="unknown", words=_DIED)
+        verdict = decide(
+            entry,
+            wish.intent.fingerprint,
+            owner_alive=alive,
+            resubmit_unknown=wish.resubmit_unknown,
+            resubmit_failed=wish.resubmit_failed,
+        )
+        return None if verdict == "granted" else Claim(verdict, entry)
 
     async def bind(self, entry_id: int, task_id: str) -> None:
         """The submit made this task.
@@ -186,11 +202,12 @@ class SqliteJournal:
         Raises:
             JournalError: The journal cannot be written, or the entry has another task.
         """
-        await self._write(
-            lambda db: bind_task(db, entry_id, task_id, now=self._moment()),
-            task_id=task_id,
-            billed="yes",
-        )
+        job = self._writer.submit_one(self._bind_all, Bond(entry_id, task_id))
+        await self._result(job, task_id=task_id, billed="yes")
+
+    def _bind_all(self, db: sqlite3.Connection, bonds: Sequence[Bond]) -> list[None]:
+        bind_all(db, bonds, now=self._moment())
+        return [None] * len(bonds)
 
     async def refuse(self, entry_id: int, code: int | None, words: str) -> None:
         """The submit was refused: nothing was bought."""
@@ -216,8 +233,9 @@ class SqliteJournal:
 
         A task that has ended stays so, and what is left out erases nothing.
         """
-        news = self._news(task_id, state, result_urls, credits_consumed, duration)
-        await self._write(news, task_id=task_id, billed="yes")
+        news = News(task_id, state, result_urls, credits_consumed, duration, self._moment())
+        job = self._writer.submit_one(_note_all, news)
+        await self._result(job, task_id=task_id, billed="yes")
 
     def note_soon(
         self,
@@ -229,26 +247,8 @@ class SqliteJournal:
         duration: float | None = None,
     ) -> None:
         """As `note`, for whoever does not wait for it; what cannot be written is logged."""
-        self._writer.leave(self._news(task_id, state, result_urls, credits_consumed, duration))
-
-    def _news(
-        self,
-        task_id: str,
-        state: str,
-        result_urls: Sequence[str],
-        credits_consumed: float | None,
-        duration: float | None,
-    ) -> Work:
-        now = self._moment()
-        return lambda db: note_task(
-            db,
-            task_id,
-            state=state,
-            result_urls=result_urls,
-            credits_consumed=credits_consumed,
-            duration=duration,
-            now=now,
-        )
+        news = News(task_id, state, result_urls, credits_consumed, duration, self._moment())
+        self._writer.leave_one(_note_all, news)
 
     async def downloaded(self, task_id: str, path: str) -> None:
         """The result was brought to this path; unknown task ids are ignored."""
@@ -291,7 +291,7 @@ class SqliteJournal:
         """
 
         def work(db: sqlite3.Connection) -> bool:
-            row = standing(db, reference)
+            row = _stands_for(db, reference)
             if row is not None and self._seen(row).submit == "intent":
                 raise JournalError("The reference is being sent just now; it is kept.")
             return db.execute("DELETE FROM jobs WHERE reference = ?", (reference,)).rowcount > 0
@@ -372,6 +372,15 @@ def _checked(path: str | os.PathLike[str]) -> str:
         raise ConfigurationError(
             f"journal is {path!r:.80}; it must be the path of a file, or None for memory."
         ) from None
+
+
+def _stands_for(db: sqlite3.Connection, reference: str) -> sqlite3.Row | None:
+    return standing(attempts(db, [reference]).get(reference, []))
+
+
+def _note_all(db: sqlite3.Connection, news: Sequence[News]) -> list[None]:
+    note_all(db, news)
+    return [None] * len(news)
 
 
 def _give_back(db: sqlite3.Connection, outcome: object) -> None:

@@ -1,34 +1,20 @@
-"""The rows of the journal: their schema, how they are written and read."""
+"""The rows of the journal: their schema, and how they are read."""
 
 from __future__ import annotations
 
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
-from typing import Any
-
-import attrs
+from typing import TypeVar
 
 from . import journal_uploads
-from .errors import JournalError, clean
-from .models import TaskState
-from .ports import Entry, Intent, SubmitState
-from .urls import without_query
+from .ports import Entry, Intent
 
-__all__ = [
-    "MARK",
-    "STEPS",
-    "bind_task",
-    "entry_of",
-    "insert",
-    "note_path",
-    "note_task",
-    "select",
-    "settle",
-    "standing",
-]
+__all__ = ["MARK", "STEPS", "attempts", "chunks", "entry_of", "newest_ended", "select", "standing"]
+
+T = TypeVar("T")
 
 #: The `application_id` of our files: "Topz" in ASCII.
 MARK = 0x546F707A
@@ -88,6 +74,10 @@ STEPS = (
     ("ALTER TABLE jobs ADD COLUMN output TEXT",),
 )
 
+#: The most rows that one statement takes; more would save little.  `UPDATE ... FROM`, which
+#: several need, came with SQLite 3.33.
+MANY = 64 if sqlite3.sqlite_version_info >= (3, 33) else 1
+
 #: SQL for the words of `Journal.jobs`.  An intent is always looked at: its owner may be dead.
 _LISTS = {
     None: "1",
@@ -100,37 +90,38 @@ _LISTS = {
     "undelivered": "submit = 'made' AND output IS NOT NULL AND path IS NULL",
 }
 
-_INSERT = """
-INSERT INTO jobs (
-    reference, attempt, fingerprint, model, factor, input, seconds, size, content_hash, nonce,
-    output, owner, submit, created_at
-) VALUES (
-    ?1, (SELECT coalesce(max(attempt), 0) + 1 FROM jobs WHERE reference = ?1),
-    ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'intent', ?12
-)
-"""
 
-#: The common case of a note: a task that has not ended is in another state.
-_NEW_STATE = """
-UPDATE jobs SET
-    state = :state, state_at = :now, ended = :ended,
-    result_urls = coalesce(:result_urls, result_urls),
-    credits_consumed = coalesce(:credits_consumed, credits_consumed),
-    duration = coalesce(:duration, duration)
-WHERE task_id = :task_id AND NOT ended AND state IS NOT :state
-"""
+def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut items into pieces that one statement takes, of few sizes, so that few are compiled."""
+    done, size = 0, MANY
+    while done < len(items):
+        while size > len(items) - done:
+            size //= 2
+        yield items[done : done + size]
+        done += size
 
 
-def standing(db: sqlite3.Connection, reference: str | None) -> sqlite3.Row | None:
-    """Return the row that a reference stands for: the newest that was not refused.
+def attempts(db: sqlite3.Connection, references: Collection[str]) -> dict[str, list[sqlite3.Row]]:
+    """Return the attempts at each reference that is known, oldest first."""
+    found: dict[str, list[sqlite3.Row]] = {}
+    for some in chunks(list(references)):
+        marks = ", ".join("?" * len(some))
+        rows = db.execute(
+            f"SELECT * FROM jobs WHERE reference IN ({marks}) ORDER BY attempt",  # noqa: S608
+            some,
+        )
+        for row in rows.fetchall():
+            found.setdefault(row["reference"], []).append(row)
+    return found
+
+
+def standing(rows: Sequence[sqlite3.Row]) -> sqlite3.Row | None:
+    """Return, of the attempts at a reference, the one it stands for: the newest not refused.
 
     Only where all were refused it is the newest of them.
     """
-    row: sqlite3.Row | None = db.execute(
-        "SELECT * FROM jobs WHERE reference = ? ORDER BY submit = 'refused', attempt DESC LIMIT 1",
-        (reference,),
-    ).fetchone()
-    return row
+    bought = [row for row in rows if row["submit"] != "refused"]
+    return next(reversed(bought or rows), None)
 
 
 def select(db: sqlite3.Connection, state: str | None) -> list[sqlite3.Row]:
@@ -148,118 +139,6 @@ def newest_ended(db: sqlite3.Connection, limit: int) -> list[sqlite3.Row]:
         "SELECT * FROM jobs WHERE duration IS NOT NULL ORDER BY id DESC LIMIT ?", (limit,)
     ).fetchall()
     return rows[::-1]
-
-
-def insert(db: sqlite3.Connection, intent: Intent, *, owner: str, now: datetime) -> Entry:
-    """Write an intent down as the next attempt at its reference."""
-    public = {key: _public(value) for key, value in intent.input.items()}
-    kept = json.dumps(public)
-    if any(type(value) is not str for value in public.values()):
-        public = json.loads(kept)  # an entry's input is the same from here and from the file
-    values = (
-        intent.reference,
-        intent.fingerprint,
-        intent.model,
-        intent.factor,
-        kept,
-        intent.seconds,
-        intent.size,
-        intent.content_hash,
-        intent.nonce,
-        None if intent.output is None else _place(intent.output),
-        owner,
-        now.isoformat(),
-    )
-    done = db.execute(_INSERT, values)
-    assert done.lastrowid is not None
-    if public != intent.input:
-        intent = attrs.evolve(intent, input=public)
-    return Entry(id=done.lastrowid, intent=intent, submit="intent", created_at=now)
-
-
-def settle(
-    db: sqlite3.Connection,
-    entry_id: int,
-    submit: SubmitState,
-    *,
-    code: int | None = None,
-    words: str,
-) -> None:
-    """Write down that a submit was refused or that nobody knows.
-
-    Raises:
-        JournalError: There is no such entry, or it has a task.
-    """
-    task_id = _task_of(db, entry_id)
-    if task_id is not None:
-        raise JournalError(f"Entry {entry_id} stands for task {clean(task_id, 80)} already.")
-    # A number that SQLite cannot hold informs nobody.
-    number = code if code is not None and abs(code) < 2**63 else None
-    db.execute(
-        "UPDATE jobs SET submit = ?, ended = ?, code = ?, words = ? WHERE id = ?",
-        (submit, submit == "refused", number, clean(words), entry_id),
-    )
-
-
-def bind_task(db: sqlite3.Connection, entry_id: int, task_id: str, *, now: datetime) -> None:
-    """Write down which task a submit made, whatever was believed of it before.
-
-    Raises:
-        JournalError: There is no such entry, or it has another task.
-    """
-    done = db.execute(
-        "UPDATE jobs SET submit = 'made', ended = 0, task_id = ?, submitted_at = ?, "
-        "code = NULL, words = NULL WHERE id = ? AND task_id IS NULL",
-        (task_id, now.isoformat(), entry_id),
-    )
-    if not done.rowcount and (known := _task_of(db, entry_id)) != task_id:
-        raise JournalError(f"Entry {entry_id} stands for task {clean(known, 80)} already.")
-
-
-def note_task(
-    db: sqlite3.Connection,
-    task_id: str,
-    *,
-    state: str,
-    result_urls: Sequence[str],
-    credits_consumed: float | None,
-    duration: float | None,
-    now: datetime,
-) -> None:
-    """Write down what is new about a task.
-
-    A task that has ended stays so; what is left out erases nothing.
-    """
-    news = {
-        "state": str(state),
-        "result_urls": json.dumps(list(result_urls)) if result_urls else None,
-        "credits_consumed": credits_consumed,
-        "duration": duration,
-    }
-    ended = TaskState(state).is_terminal
-    moment = {"task_id": task_id, "now": now.isoformat(), "ended": ended}
-    if db.execute(_NEW_STATE, {**news, **moment}).rowcount:
-        return
-    for row in db.execute("SELECT * FROM jobs WHERE task_id = ?", (task_id,)).fetchall():
-        # What is known already is not written again: that could cost an fsync.
-        fresh = {name: new for name, new in news.items() if new is not None and new != row[name]}
-        if row["ended"]:
-            if not _same_end(row["state"], state):
-                continue
-            fresh.pop("state", None)
-        if "state" in fresh:
-            fresh |= {"state_at": now.isoformat(), "ended": TaskState(state).is_terminal}
-        if fresh:
-            names = ", ".join(f"{name} = :{name}" for name in fresh)
-            db.execute(f"UPDATE jobs SET {names} WHERE id = :id", {**fresh, "id": row["id"]})  # noqa: S608
-
-
-def note_path(db: sqlite3.Connection, task_id: str, path: str | os.PathLike[str]) -> None:
-    """Write down where the result of a task lies."""
-    place = _place(path)
-    db.execute(
-        "UPDATE jobs SET path = ? WHERE task_id = ? AND path IS NOT ?", (place, task_id, place)
-    )
 
 
 def entry_of(row: sqlite3.Row) -> Entry:
@@ -293,32 +172,5 @@ def entry_of(row: sqlite3.Row) -> Entry:
     )
 
 
-def _place(path: str | os.PathLike[str]) -> str | bytes:
-    name = os.fspath(path)
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(name)  # no UTF-8: SQLite holds it as bytes only
-    return name
-
-
 def _at(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
-
-
-def _public(value: Any) -> Any:
-    """Return a part of an input as it may be kept: the query of a URL can hold secrets."""
-    is_url = isinstance(value, str) and value.startswith(("http://", "https://"))
-    return without_query(value) if is_url else value
-
-
-def _task_of(db: sqlite3.Connection, entry_id: int) -> str | None:
-    row = db.execute("SELECT task_id FROM jobs WHERE id = ?", (entry_id,)).fetchone()
-    if row is None:
-        raise JournalError(f"The journal holds no entry {entry_id}.")
-    task_id: str | None = row["task_id"]
-    return task_id
-
-
-def _same_end(old: str, new: str) -> bool:
-    return TaskState(new).is_terminal and TaskState(old).is_fail == TaskState(new).is_fail

@@ -1,9 +1,15 @@
-"""Many writers, one SQLite connection: whatever is queued shares one transaction and one fsync."""
+"""Many writers, one SQLite connection: whatever is queued shares one transaction and one fsync.
+
+Python's lock is given away and fought for at every statement, while the loop is busy.  So pieces
+of one kind that stand next to each other in the queue are handed to their work together.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import operator
 import os
 import queue
 import sqlite3
@@ -11,18 +17,22 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from .errors import JournalError, clean
 
-__all__ = ["BUSY", "Work", "Writer"]
+__all__ = ["BUSY", "Together", "Work", "Writer"]
 
 _log = logging.getLogger("topaz_async")
 
 #: Reads or writes over the connection, inside a transaction, on the writer's thread.
 Work = Callable[[sqlite3.Connection], Any]
+
+#: The same for one or more pieces of a kind: gets their items, returns an outcome for each.
+#: What it raises spoils nobody: the pieces are done again then, one by one.
+Together = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
 
 #: Seconds for which another process may keep the file locked.
 BUSY = 5.0
@@ -34,11 +44,12 @@ LINGER = 0.25
 #: The most that shares one transaction: bounds how long the first of them waits.
 MOST = 1000
 
-#: Seconds for which a transaction waits for company, where the last one ended just before:
-#: a lone write is not held up, and under load several share an fsync.
-GATHER = 0.005
+#: Seconds for which a transaction waits for company, where the last one had some and ended just
+#: before: a lone write is not held up, and under load many share an fsync.
+GATHER = 0.02
 
-#: With so many in the queue there is company enough.
+#: So many pieces are company; with so many in the queue there is company enough.
+COMPANY = 4
 ENOUGH = 16
 
 _WORDS = {
@@ -69,17 +80,19 @@ class Job:
     that a caller who went away leaves no "exception was never retrieved" behind.
     """
 
-    __slots__ = ("future", "last", "outcome", "work", "writes")
+    __slots__ = ("future", "item", "last", "outcome", "work", "writes")
 
     def __init__(
         self,
-        work: Work,
+        work: Together,
+        item: Any = None,
         *,
-        writes: bool,
+        writes: bool = True,
         future: asyncio.Future[Any] | None = None,
         last: bool = False,
     ) -> None:
         self.work = work
+        self.item = item
         self.writes = writes
         self.future = future
         self.last = last
@@ -121,7 +134,7 @@ class Writer:
     def _renew(self) -> None:
         self._queue: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._left: deque[Job] = deque()
-        self._last_end = float("-inf")
+        self._crowded_until = float("-inf")
         # Held by the thread as long as it runs: who gets it without waiting starts the thread.
         self._baton = threading.Lock()
         self._at_work = threading.Lock()
@@ -135,10 +148,17 @@ class Writer:
         Raises:
             JournalError: The writer is closed, or no thread can be started.
         """
+        return self._submit(_alone(work), None, writes)
+
+    def submit_one(self, work: Together, item: Any) -> Job:
+        """Queue one piece of writing; else as `submit`."""
+        return self._submit(work, item, True)
+
+    def _submit(self, work: Together, item: Any, writes: bool) -> Job:
         if self._closing:
             raise JournalError(f"The journal {self.name} is closed.")
         future = asyncio.get_running_loop().create_future()
-        job = Job(work, writes=writes, future=future)
+        job = Job(work, item, writes=writes, future=future)
         self._put(job)
         return job
 
@@ -146,15 +166,15 @@ class Writer:
         """Queue work that nobody waits for, behind all that is queued; dropped once closed."""
         if not self._closing:
             with suppress(JournalError):
-                self._put(Job(work, writes=True))
+                self._put(Job(_alone(work)))
 
-    def leave(self, work: Work) -> None:
-        """Leave work for the next transaction, or for `LINGER` seconds; dropped once closed.
+    def leave_one(self, work: Together, item: Any) -> None:
+        """Leave a piece of writing for the next transaction, or for `LINGER` seconds.
 
-        It wakes nobody, and is done before anything that is queued later.
+        It wakes nobody, and is done before anything that is queued later; dropped once closed.
         """
         if not self._closing:
-            self._left.append(Job(work, writes=True))
+            self._left.append(Job(work, item))
             with suppress(JournalError):
                 self._start()
 
@@ -165,7 +185,7 @@ class Writer:
             self._closed = True
             return
         future = asyncio.get_running_loop().create_future()
-        self._put(Job(_nothing, writes=False, future=future, last=True))
+        self._put(Job(_alone(_nothing), writes=False, future=future, last=True))
         await future
 
     def _put(self, job: Job) -> None:
@@ -205,7 +225,8 @@ class Writer:
                         self._drop()
                         self._when_closed()
                         self._closed = True
-                self._last_end = time.monotonic()
+                if len(batch) >= COMPANY:
+                    self._crowded_until = time.monotonic() + GATHER
                 _deliver(batch)
             if not batch or self._closed:
                 baton = self._baton
@@ -219,10 +240,9 @@ class Writer:
         queued: list[Job] = []
         with suppress(queue.Empty):
             queued.append(self._queue.get(timeout=LINGER))
-            if MOST > 1 and self._queue.qsize() < ENOUGH:
-                lonely = time.monotonic() - self._last_end > GATHER
-                if not lonely and not queued[-1].last:
-                    time.sleep(GATHER)
+            crowded = MOST > 1 and time.monotonic() < self._crowded_until
+            if crowded and self._queue.qsize() < ENOUGH and not queued[-1].last:
+                time.sleep(GATHER)
             while len(queued) < MOST and not queued[-1].last:
                 queued.append(self._queue.get_nowait())
         left = [self._left.popleft() for _ in range(len(self._left))]
@@ -261,14 +281,17 @@ class Writer:
 
     @staticmethod
     def _do_all(db: sqlite3.Connection, jobs: list[Job]) -> bool:
-        """Do the jobs without a word between them; False when one failed, which is rare."""
-        for job in jobs:
+        """Do the jobs, neighbours of a kind together; False when one failed, which is rare."""
+        for work, each in itertools.groupby(jobs, key=operator.attrgetter("work")):
+            kin = list(each)
             try:
-                job.outcome = job.work(db)
+                outcomes = work(db, [job.item for job in kin])
             except Exception:
                 if not db.in_transaction:  # SQLite gave up the whole transaction
                     raise
                 return False
+            for job, outcome in zip(kin, outcomes, strict=True):
+                job.outcome = outcome
         return True
 
     def _do_each(self, db: sqlite3.Connection, jobs: list[Job]) -> None:
@@ -276,7 +299,7 @@ class Writer:
         for job in jobs:
             db.execute("SAVEPOINT job")
             try:
-                job.outcome = job.work(db)
+                [job.outcome] = job.work(db, [job.item])
             except Exception as error:
                 if not db.in_transaction:
                     raise
@@ -358,6 +381,11 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=_after_fork_in_parent,
         after_in_child=_after_fork_in_child,
     )
+
+
+def _alone(work: Work) -> Together:
+    """Return the work as one piece of a kind of its own."""
+    return lambda db, items: [work(db)]
 
 
 def _nothing(db: sqlite3.Connection) -> None:
