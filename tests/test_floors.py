@@ -13,7 +13,7 @@ ROOT = Path(topaz_async.__file__).parent
 
 #: Every module of the package, lowest floor first.  A module imports from lower rows only.
 FLOORS: list[set[str]] = [
-    {"texts", "heard", "loops", "locks", "addresses", "names"},
+    {"texts", "heard", "loops", "locks", "addresses", "names", "aside", "direct"},
     {"errors", "telling"},
     {
         "urls",

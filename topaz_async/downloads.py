@@ -28,13 +28,15 @@ from .settings import Quotas, Timeouts
 from .signed_urls import named_by
 from .transfers import Meter, OnProgress
 from .urls import shown
-from .writing import BATCH, Writer, on_disk
+from .writing import Writer, on_disk
 
 __all__ = ["Downloader", "SessionFor"]
 
 _log = logging.getLogger("topaz_async")
 
 _REDIRECTS = 5
+#: Bytes with which an attempt has got further, so that attempts are counted anew.
+_FURTHER = 1 << 20
 _GONE = {403, 404, 410}
 
 
@@ -164,7 +166,7 @@ class Downloader:
                 part.mark = None  # so that this cannot come twice in a row
                 continue
             except DownloadError as error:
-                if part.size - before >= BATCH:
+                if part.size - before >= _FURTHER:
                     attempt = 1
                 if not error.retryable or attempt >= self._attempts:
                     raise

@@ -8,9 +8,10 @@ import hashlib
 import os
 import secrets
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
+from .direct import PAGE, is_refusal, set_direct
 from .marks import Mark, MarkFile, is_ours
 from .media import is_cut
 
@@ -20,6 +21,12 @@ _OPEN = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 #: Writers of one name at once.
 _MOST = 1000
+
+#: Bytes after which the disk is told to begin with what lies in the system's cache.
+_SYNC = 32 << 20
+
+#: Not every system has the quicker one.
+_sync = getattr(os, "fdatasync", os.fsync)
 
 #: What file systems without locks say.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -45,12 +52,14 @@ class Part:
         #: As it is written down: links hold account numbers.
         self.key = hashlib.sha256(key.encode(errors="replace")).hexdigest()
         self._path: Path | None = None
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._claim: MarkFile | None = None
         #: Bytes that are there.
         self.size = 0
         #: What they are bytes of; None when they cannot be gone on with.
         self.mark: Mark | None = None
+        self._can_be_direct, self._is_direct = True, False
+        self._unsynced = 0
 
     @property
     def is_open(self) -> bool:
@@ -107,13 +116,13 @@ class Part:
         if not is_ours(found) or found.st_size > (mark.total or found.st_size):
             os.close(handle)
             return False
-        self._path, self._file = path, os.fdopen(handle, "r+b")
+        self._path, self._file = path, FileIO(handle, "r+b")
         self.size, self.mark = found.st_size, mark
         return True
 
     def _create(self, path: Path) -> None:
         handle = os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, 0o666)
-        self._path, self._file = path, os.fdopen(handle, "r+b")
+        self._path, self._file = path, FileIO(handle, "r+b")
 
     def begin(self, mark: Mark | None) -> None:
         """Begin with the first byte of what `mark` says; None when it cannot be gone on with."""
@@ -135,19 +144,41 @@ class Part:
         self.size = offset
 
     def write(self, data: memoryview) -> None:
-        assert self._file is not None
-        self._file.write(data)
-        self._file.flush()
-        self.size += len(data)
+        """Write on; whole pages, from memory that begins with one, go past the system's cache."""
+        while data:
+            done = self._write(data)
+            data = data[done:]
+            self.size += done
 
-    def sync(self) -> None:
-        """Bring what is written to the disk; may run beside `write`."""
+    def _write(self, data: memoryview) -> int:
         assert self._file is not None
-        os.fdatasync(self._file.fileno())
+        self._be_direct(not len(data) % PAGE and not self.size % PAGE)
+        try:
+            done = self._file.write(data)
+        except OSError as error:
+            if not (self._is_direct and is_refusal(error)):
+                raise
+            self._can_be_direct = False
+            return 0
+        if not self._is_direct:
+            self._unsynced += done
+            if self._unsynced >= _SYNC:  # so that the last fsync is short
+                _sync(self._file.fileno())
+                self._unsynced = 0
+        return done
+
+    def _be_direct(self, wanted: bool) -> None:
+        assert self._file is not None
+        wanted = wanted and self._can_be_direct
+        if wanted != self._is_direct:
+            self._is_direct = set_direct(self._file.fileno(), wanted)
+            if wanted and not self._is_direct:
+                self._can_be_direct = False
 
     def is_cut(self) -> bool:
         """Tell whether what is there is the beginning of a film, and not the whole."""
         assert self._file is not None
+        self._be_direct(False)
         return is_cut(self._file, self.size)
 
     def publish(self, name: Callable[[], Path], *, overwrite: bool, again: bool) -> Path:

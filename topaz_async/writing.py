@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import TypeVar
 
+from .aside import Aside
+from .direct import PAGE, pages
 from .errors import DownloadError, IntegrityError, clean
 from .media import HEAD, kind_of
 from .parts import Part
@@ -14,13 +17,14 @@ __all__ = ["BATCH", "Writer", "check_content", "ended", "on_disk"]
 
 T = TypeVar("T")
 
-#: Bytes that are written at once, and after how many the disk is told to begin with its part.
-BATCH = 1 << 20
-_SYNC = 32 << 20
+#: Bytes that are written at once, and how many such batches there is memory for: one is filled
+#: while the other is written.  Smaller ones cost more ways to the thread, and no less memory.
+BATCH = 2 << 20
+_BATCHES = 2
 
 
 class Writer:
-    """Writes what has come while more is coming, out of two buffers in turn.
+    """Writes what has come while more is coming.
 
     What comes is copied at once: to hold on to it until it is written costs more, for then
     the memory of every piece is new.
@@ -28,53 +32,55 @@ class Writer:
 
     def __init__(self, part: Part) -> None:
         self._part = part
-        self._buffer = bytearray(BATCH)
-        self._other: bytearray | None = None
-        self._size = 0
-        self._work: asyncio.Future[None] | None = None
-        self._sync: asyncio.Future[None] | None = None
-        self._synced = part.size
+        self._aside = Aside(_BATCHES - 1)
+        self._memory = pages(BATCH * _BATCHES)
+        self._number = self._size = 0
+        self._is_begun = part.size > 0
+        # The first batch ends with a page of the file, so that the others begin with one.
+        self._most = BATCH - part.size % PAGE
 
     async def put(self, chunk: bytes) -> None:
         rest = memoryview(chunk)
         while rest:
-            piece = rest[: BATCH - self._size]
-            self._buffer[self._size : self._size + len(piece)] = piece
+            begin = self._number * BATCH + self._size
+            piece = rest[: self._most - self._size]
+            self._memory[begin : begin + len(piece)] = piece
             self._size += len(piece)
             rest = rest[len(piece) :]
-            if self._size == BATCH:
+            if self._size == self._most:
                 await self._write()
 
     async def flush(self, *, cut: bool = False) -> None:
         """Write what is left; of a cut, not what is too little to tell a film from a page."""
-        await self.idle()
-        if self._part.size or self._size >= HEAD or not cut:
+        is_enough = self._is_begun or self._size >= HEAD or not cut
+        if is_enough and (self._size or not self._is_begun):
             await self._write()
-            await self.idle()
+        await self.idle()
 
     async def idle(self) -> None:
         """Wait until nothing is being written."""
-        await self._written()
-        sync, self._sync = self._sync, None
-        if sync is not None:
-            await ended(sync)
-
-    async def _written(self) -> None:
-        work, self._work = self._work, None
-        if work is not None:
-            await ended(work)
-        if self._part.size - self._synced >= _SYNC and (self._sync is None or self._sync.done()):
-            self._synced = self._part.size
-            self._sync = asyncio.get_running_loop().run_in_executor(None, self._part.sync)
+        await self._aside.end()
+        self._check()
 
     async def _write(self) -> None:
-        await self._written()
-        batch = memoryview(self._buffer)[: self._size]
-        if self._part.size == 0:
+        begin = self._number * BATCH
+        batch = self._memory[begin : begin + self._size]
+        if not self._is_begun:
             check_content(bytes(batch[:HEAD]))
-        self._buffer, self._other = self._other or bytearray(BATCH), self._buffer
-        self._size = 0
-        self._work = asyncio.get_running_loop().run_in_executor(None, self._part.write, batch)
+            self._is_begun = True
+        self._number = (self._number + 1) % _BATCHES
+        self._size, self._most = 0, BATCH
+        try:
+            await self._aside.put(functools.partial(self._part.write, batch))
+        except RuntimeError:
+            raise DownloadError(
+                "The file could not be written: no thread can be started.", billed="yes"
+            ) from None
+        self._check()
+
+    def _check(self) -> None:
+        if self._aside.failure is not None:
+            raise unwritten(self._aside.failure)
 
 
 def check_content(head: bytes) -> None:
@@ -119,11 +125,18 @@ async def ended(work: asyncio.Future[T]) -> T:
     failure = work.exception()
     if cancelled is not None:
         raise cancelled
-    if isinstance(failure, OSError):
-        reason = failure.strerror or type(failure).__name__
-        raise DownloadError(
-            f"The file could not be written: {reason}.",
-            billed="yes",
-            hint="Choose another place or make room, then download it again: that costs nothing.",
-        )
+    if failure is not None:
+        raise unwritten(failure)
     return work.result()
+
+
+def unwritten(failure: BaseException) -> BaseException:
+    """Return what to raise for what went wrong in a thread."""
+    if not isinstance(failure, OSError):
+        return failure
+    reason = failure.strerror or type(failure).__name__
+    return DownloadError(
+        f"The file could not be written: {reason}.",
+        billed="yes",
+        hint="Choose another place or make room, then download it again: that costs nothing.",
+    )

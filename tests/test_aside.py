@@ -1,0 +1,145 @@
+"""Work in a thread beside the loop: in order, bounded, and nobody left waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from topaz_async import aside
+from topaz_async.aside import Aside
+
+
+class Gate:
+    """Pieces of work that wait until they are let through, and what was done."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.done: list[int] = []
+
+    def piece(self, number: int) -> None:
+        assert self.open.wait(10)
+        self.done.append(number)
+
+
+async def test_in_order() -> None:
+    """Pieces are done one after the other, in the order in which they came."""
+    work, done = Aside(2), list[int]()
+    for number in range(1000):
+        await work.put(lambda number=number: done.append(number))  # type: ignore[misc]
+    await work.end()
+    assert list(range(1000)) == done
+
+
+async def test_who_brings_too_much_waits() -> None:
+    """So many pieces may be undone; whoever brings another waits until one is done."""
+    work, gate = Aside(2), Gate()
+    for number in range(2):
+        await asyncio.wait_for(work.put(lambda number=number: gate.piece(number)), 5)  # type: ignore[misc]
+    third = asyncio.ensure_future(work.put(lambda: gate.piece(2)))
+    await asyncio.sleep(0.02)
+    assert not third.done()
+    gate.open.set()
+    await third
+    assert gate.done
+    await work.end()
+    assert [0, 1, 2] == gate.done
+
+
+async def test_nothing_is_done_after_a_failure() -> None:
+    """What fails is kept, and what comes after it is passed over."""
+    work, done = Aside(1), list[str]()
+
+    def fail() -> None:
+        raise OSError("the disk is full")
+
+    for piece in (lambda: done.append("before"), fail, lambda: done.append("after")):
+        await work.put(piece)
+    await work.end()
+    assert (["before"], "the disk is full") == (done, str(work.failure))
+
+
+async def test_a_cancelled_end_still_waits() -> None:
+    """A thread cannot be stopped: who is cancelled leaves when the work has ended."""
+    work, gate = Aside(1), Gate()
+    await work.put(lambda: gate.piece(0))
+    ending = asyncio.ensure_future(work.end())
+    await asyncio.sleep(0)
+    for _ in range(3):
+        ending.cancel()
+        await asyncio.sleep(0.01)
+    assert not ending.done()
+    gate.open.set()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    assert [0] == gate.done
+
+
+async def test_a_cancelled_put_loses_nothing() -> None:
+    """The piece is done although its bringer left; the next may come."""
+    work, gate = Aside(0), Gate()
+    putting = asyncio.ensure_future(work.put(lambda: gate.piece(0)))
+    await asyncio.sleep(0.01)
+    putting.cancel()
+    await asyncio.wait([putting])
+    gate.open.set()
+    await work.put(lambda: gate.piece(1))
+    await work.end()
+    assert [0, 1] == gate.done
+
+
+async def test_no_wakeup_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that ends just as more comes leaves nothing undone."""
+    monkeypatch.setattr(aside, "LINGER", 0.0)
+    work, done = Aside(0), list[int]()
+    for number in range(500):
+        await asyncio.wait_for(work.put(lambda number=number: done.append(number)), 10)  # type: ignore[misc]
+    assert list(range(500)) == done
+
+
+async def test_the_thread_ends_when_nothing_comes() -> None:
+    """It is gone soon after the last piece, and another one does the next."""
+    work, names = Aside(0), list[int]()
+    for _ in range(2):
+        await work.put(lambda: names.append(threading.get_ident()))
+        deadline = time.monotonic() + 10
+        while any(thread.name == "topaz-aside" for thread in threading.enumerate()):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+    assert 2 == len(names)
+
+
+def test_a_loop_that_was_closed_hears_nothing() -> None:
+    """Work that outlives its loop ends without a word."""
+    work, gate = Aside(0), Gate()
+
+    async def leave() -> None:
+        await asyncio.wait_for(work.put(lambda: gate.piece(0)), 0.01)
+
+    loop = asyncio.new_event_loop()
+    with pytest.raises(TimeoutError):
+        loop.run_until_complete(leave())
+    loop.close()
+    gate.open.set()
+    deadline = time.monotonic() + 10
+    while not gate.done:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+async def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The piece is not done then, and the next one starts a thread."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    work, done = Aside(0), list[str]()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            await work.put(lambda: done.append("lost"))
+    await work.end()
+    await work.put(lambda: done.append("kept"))
+    assert ["kept"] == done

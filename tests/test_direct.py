@@ -1,0 +1,168 @@
+"""Writing past the system's cache: the same bytes, wherever that is possible and where not."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from topaz_async import parts, writing
+from topaz_async.direct import PAGE, pages, set_direct
+from topaz_async.errors import DownloadError
+from topaz_async.marks import Mark
+from topaz_async.parts import Part
+from topaz_async.writing import BATCH, Writer
+
+HEAD = b"\x00\x00\x00\x18ftypisom"
+FILM = HEAD + random.Random(1).randbytes(3 * BATCH + 12345)
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Iterator[Part]:
+    made = Part(tmp_path / "film.mp4", "key")
+    made.begin(Mark("key", '"1"'))
+    yield made
+    made.leave(keep=False)
+
+
+def publish(part: Part) -> bytes:
+    target = part._target
+    return part.publish(lambda: target, overwrite=False, again=False).read_bytes()
+
+
+def direct_works(folder: Path) -> bool:
+    handle = os.open(folder / "probe", os.O_RDWR | os.O_CREAT)
+    try:
+        return set_direct(handle, True)
+    finally:
+        os.close(handle)
+
+
+async def write(part: Part, sizes: Iterator[int], data: bytes) -> None:
+    writer = Writer(part)
+    rest = memoryview(data)
+    while rest:
+        size = next(sizes)
+        await writer.put(bytes(rest[:size]))
+        rest = rest[size:]
+    await writer.flush()
+
+
+@pytest.mark.parametrize("begin", [0, 1, PAGE, PAGE + 1, BATCH - 1, BATCH, 2 * BATCH + 77])
+@pytest.mark.parametrize("size", [1, PAGE - 1, 65536, BATCH + 1])
+async def test_the_same_bytes(part: Part, begin: int, size: int) -> None:
+    """Whatever the pieces, and wherever a part goes on, the file holds what came."""
+    if begin:
+        part.write(memoryview(FILM[:begin]))
+    sizes = itertools.cycle([size, 100_000, size])
+    await write(part, sizes, FILM[begin:])
+    assert FILM == publish(part)
+
+
+async def test_whole_pages_go_past_the_cache(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The middle of a film does, from its first page on; only the two ends do not."""
+    if not direct_works(part._target.parent):
+        pytest.skip("this file system knows no direct I/O")
+    asked: list[bool] = []
+
+    def note(handle: int, on: bool) -> bool:
+        asked.append(on)
+        return set_direct(handle, on)
+
+    monkeypatch.setattr(parts, "set_direct", note)
+    part.write(memoryview(FILM[:100]))
+    await write(part, itertools.repeat(65536), FILM[100:])
+    assert [True, False] == asked
+    assert FILM == publish(part)
+
+
+async def test_who_refuses_gets_it_the_usual_way(
+    part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that takes the wish and then refuses the write is asked once."""
+    asked: list[bool] = []
+
+    def pretend(handle: int, on: bool) -> bool:
+        asked.append(on)
+        return on
+
+    real: Callable[[Any, memoryview], int] = parts.FileIO.write
+
+    class Picky(parts.FileIO):
+        def write(self, data: Any) -> int:
+            if asked[-1]:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            return real(self, data)
+
+    assert part._file is not None
+    monkeypatch.setattr(parts, "set_direct", pretend)
+    picky = Picky(os.dup(part._file.fileno()), "r+b")
+    part._file.close()
+    part._file = picky
+    await write(part, itertools.repeat(65536), FILM)
+    assert [True, False] == asked
+    assert FILM == publish(part)
+
+
+async def test_short_writes_are_gone_on_with(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that takes only some of the bytes, as on a disk that fills up, loses none."""
+
+    class Short(parts.FileIO):
+        def write(self, data: Any) -> int:
+            return super().write(memoryview(data)[: len(data) // 3 + 1])
+
+    assert part._file is not None
+    part._file, full = Short(os.dup(part._file.fileno()), "r+b"), part._file
+    full.close()
+    await write(part, itertools.repeat(65536), FILM)
+    assert FILM == publish(part)
+
+
+async def test_a_failure_ends_the_writing(part: Part) -> None:
+    """What the thread meets is raised in the words of the SDK, and nothing is written after it."""
+
+    class Full(parts.FileIO):
+        def write(self, data: Any) -> int:
+            if part.size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data)
+
+    assert part._file is not None
+    part._file, empty = Full(os.dup(part._file.fileno()), "r+b"), part._file
+    empty.close()
+    with pytest.raises(DownloadError, match="could not be written: No space left on device"):
+        await write(part, itertools.repeat(65536), FILM)
+    assert BATCH == part.size
+
+
+async def test_no_thread(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that may start no thread gets an error of ours."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    writer = writing.Writer(part)
+    with pytest.raises(DownloadError, match="no thread can be started"):
+        await writer.put(FILM)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux is asked")
+def test_on_and_off(tmp_path: Path) -> None:
+    """The file says what it was told, and who cannot is not told."""
+    handle = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    try:
+        if not set_direct(handle, True):
+            pytest.skip("this file system knows no direct I/O")
+        assert PAGE == os.write(handle, pages(PAGE))
+        assert not set_direct(handle, False)
+        assert 3 == os.write(handle, b"odd")
+    finally:
+        os.close(handle)
