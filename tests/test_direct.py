@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import itertools
 import os
 import random
@@ -17,6 +18,7 @@ from topaz_async import parts, writing
 from topaz_async.direct import PAGE, pages, set_direct
 from topaz_async.errors import DownloadError
 from topaz_async.marks import Mark
+from topaz_async.media import is_cut
 from topaz_async.parts import Part
 from topaz_async.writing import BATCH, Writer
 
@@ -81,6 +83,12 @@ async def test_whole_pages_go_past_the_cache(part: Part, monkeypatch: pytest.Mon
     await write(part, itertools.repeat(65536), FILM[100:])
     assert [True, False] == asked
     assert FILM == publish(part)
+
+
+async def test_what_went_past_the_cache_is_read_back(part: Part) -> None:
+    """A film of whole pages only is looked at as any other: does it end where it should?"""
+    await write(part, itertools.repeat(65536), FILM[: 2 * BATCH])
+    assert part.is_cut() is is_cut(io.BytesIO(FILM[: 2 * BATCH]), 2 * BATCH)
 
 
 async def test_who_refuses_gets_it_the_usual_way(

@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -27,8 +28,9 @@ from topaz_async.errors import (
     UnsafeUrlError,
 )
 from topaz_async.hosts import Hosts
+from topaz_async.parts import Part
 from topaz_async.sessions import USER_AGENT, make_session
-from topaz_async.settings import Quotas, Timeouts
+from topaz_async.settings import Quotas, RetryPolicy, Timeouts
 from topaz_async.transfers import Progress
 
 from .byteserver import (
@@ -50,6 +52,8 @@ from .byteserver import (
 
 ROOT = Path(__file__).parents[1]
 FILM = b"\x00\x00\x00\x18ftypisom" + bytes(range(256)) * 40
+#: A film of one box of 30 000 bytes, of which 10 000 are in the packing.
+CUT_PACKING = gzip.compress(FILM[:24] + (30_000).to_bytes(4) + b"mdat" + bytes(10_000))
 CHUNKED = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -77,14 +81,17 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def downloader(
-    session: aiohttp.ClientSession, *, hosts: Hosts | None = None, **changes: Any
+    session: aiohttp.ClientSession,
+    *,
+    hosts: Hosts | None = None,
+    attempts: int = 1,
+    **changes: Any,
 ) -> Downloader:
     values: dict[str, Any] = {
         "hosts": hosts or Hosts(allow_private=True),
         "timeouts": Timeouts(),
         "quotas": Quotas(),
-        "attempts": 1,
-        "pauses": lambda: lambda: 0.001,
+        "retry": RetryPolicy(attempts=attempts, first=0.001, longest=0.001),
         "proxy_for": lambda url: None,
     }
     return Downloader(lambda *, proxied: session, **{**values, **changes})
@@ -256,7 +263,57 @@ BAD: dict[str, tuple[Script, type[FileError], str]] = {
     "XML": (answer(http(b"<?xml version='1.0'?><Error/>")), IntegrityError, "a text"),
     "an answer of the API": (answer(http(b'{"code":404}')), IntegrityError, '{"code":404}'),
     "Chinese": (answer(http("文件不存在".encode() * 300)), IntegrityError, "文件不存在"),
+    "GBK": (
+        answer(
+            http("文件不存在，链接已经过期了。".encode("gbk"), "200 OK", "Content-Type: text/html")
+        ),
+        IntegrityError,
+        "a text",
+    ),
+    "a GBK page": (
+        answer(http("<!DOCTYPE html><title>文件已过期".encode("gbk"))),
+        IntegrityError,
+        "a text",
+    ),
+    "a Latin page": (answer(http("<html>Accès refusé".encode("latin-1"))), IntegrityError, "text"),
+    "a UTF-16 page": (answer(http(PAGE.decode().encode("utf-16"))), IntegrityError, "a text"),
+    "a page with a NUL": (answer(http(b"\n<html>\0" + PAGE)), IntegrityError, "a text"),
+    "a problem in JSON": (
+        answer(http(b'{"\xff": 1}', "200 OK", "Content-Type: application/problem+json")),
+        IntegrityError,
+        "a text",
+    ),
+    "a packed page": (answer(http(gzip.compress(PAGE))), IntegrityError, "a gzip archive"),
+    "a PDF": (answer(http(b"%PDF-1.7\n\xff\xff")), IntegrityError, "a PDF document"),
     "nothing": (answer(http()), IntegrityError, "is empty"),
+    "a part said to be all": (
+        answer(http(FILM[:1000], "200 OK", f"Content-Range: bytes 0-999/{len(FILM)}")),
+        DownloadError,
+        "a part of the file as if it were all",
+    ),
+    "a range without sense": (
+        answer(http(FILM, "200 OK", "Content-Range: pages 1-2")),
+        DownloadError,
+        "a part of the file",
+    ),
+    "a cut inside a packing, as long as it says": (
+        answer(http(CUT_PACKING, "200 OK", "Content-Encoding: gzip")),
+        IntegrityError,
+        "ends in its middle",
+    ),
+    "a cut inside a packing, with a last chunk": (
+        answer(
+            CHUNKED.replace("\r\n\r\n", "\r\nContent-Encoding: gzip\r\n\r\n").encode()
+            + b"%x\r\n%b\r\n0\r\n\r\n" % (len(CUT_PACKING), CUT_PACKING)
+        ),
+        IntegrityError,
+        "ends in its middle",
+    ),
+    "a coding nobody asked for": (
+        then(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n" + FILM),
+        DownloadError,
+        "in the coding 'xchunked'",
+    ),
     "a cut": (then(http(FILM, length=len(FILM) + 1)), DownloadError, "broke off"),
     "a cut in a chunk": (then(CHUNKED.encode() + b"ffff\r\n" + FILM), DownloadError, "broke off"),
     "no last chunk": (
@@ -370,6 +427,95 @@ async def test_begun_again(session: aiohttp.ClientSession, tmp_path: Path) -> No
             await downloader(session, attempts=3).fetch(server.url, tmp_path / "other.mp4")
         assert len(server.requests) == 3
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("status", ["408 Timeout", "425 Early", "429 Later", "503 Busy"])
+async def test_what_passes_is_tried_again(
+    session: aiohttp.ClientSession, tmp_path: Path, status: str
+) -> None:
+    """What a host will do later is asked for later."""
+    async with ByteServer(answer(http(PAGE, status), http(FILM))) as server:
+        target = tmp_path / "film.mp4"
+        await downloader(session, attempts=2).fetch(server.url, target)
+        assert target.read_bytes() == FILM
+        assert len(server.requests) == 2
+
+
+async def test_a_host_is_given_the_time_it_asks_for(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """`Retry-After` is waited for, within reason and within the time for the whole download."""
+    moments: list[float] = []
+
+    async def busy(peer: Peer) -> None:
+        await peer.request()
+        moments.append(asyncio.get_running_loop().time())
+        await peer.send(http(PAGE, "503 Busy", "Retry-After: 0.25"))
+
+    async with ByteServer(busy) as server:
+        with pytest.raises(DownloadError) as caught:
+            await downloader(session, attempts=2).fetch(server.url, tmp_path / "film.mp4")
+        assert caught.value.retry_after == 0.25
+        assert moments[1] - moments[0] >= 0.25
+    later = answer(http(PAGE, "503 Busy", "Retry-After: 99999"))
+    async with ByteServer(later) as server:
+        with pytest.raises(DownloadError, match=r"took longer than 0\.1 s"):
+            await downloader(session, attempts=2, timeouts=Timeouts(download=0.1)).fetch(
+                server.url, tmp_path / "film.mp4"
+            )
+
+
+async def test_a_slow_disk_is_no_silence(
+    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time in which this side cannot take what comes is not counted against the host."""
+    usual = Part.write
+
+    def slowly(part: Part, data: memoryview) -> None:
+        time.sleep(0.4)
+        usual(part, data)
+
+    monkeypatch.setattr(Part, "write", slowly)
+    film = FILM + bytes(5 << 20)
+    async with ByteServer(answer(http(film))) as server:
+        target = tmp_path / "film.mp4"
+        await downloader(session, timeouts=Timeouts(stall=0.2)).fetch(server.url, target)
+    assert target.stat().st_size == len(film)
+
+
+async def test_a_file_that_has_its_name_is_no_failure(
+    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the time runs out while the whole file gets its name, it is there, and said to be."""
+    usual = Part.publish
+
+    def slowly(part: Part, *args: Any, **kwargs: Any) -> Path:
+        time.sleep(0.4)
+        return usual(part, *args, **kwargs)
+
+    monkeypatch.setattr(Part, "publish", slowly)
+    async with ByteServer(answer(http(FILM))) as server:
+        target = tmp_path / "film.mp4"
+        brings = downloader(session, timeouts=Timeouts(download=0.2))
+        assert target == await brings.fetch(server.url, target)
+    assert target.read_bytes() == FILM
+
+
+async def test_a_link_is_sent_letter_by_letter(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """Some hosts sign a link as it is written: nothing in it is encoded anew."""
+    paths = [
+        "/a%21b/./c.mp4?sig=a%2Fb%2Bc%3D%2C%7E%27&x=1+2",
+        "/%E6%96%87.mp4?q=%25~'!",
+        "/a%20b.mp4",
+    ]
+    steps = [
+        http(b"", "302 Found", f"Location: {path}".replace("a%20b", "a b")) for path in paths[1:]
+    ]
+    async with ByteServer(answer(*steps, http(FILM))) as server:
+        await downloader(session).fetch(f"{server.url}{paths[0]}", tmp_path / "film.mp4")
+        assert paths == [seen.path for seen in server.requests]
 
 
 @pytest.mark.parametrize("name", ["404", "a part", "too much, as announced"])

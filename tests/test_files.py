@@ -18,6 +18,7 @@ from topaz_async import (
     InvalidInputError,
     LinkExpiredError,
     PollPolicy,
+    ResultError,
     RetryPolicy,
     TaskRecord,
     Timeouts,
@@ -226,6 +227,34 @@ async def test_a_renewed_link_is_checked_as_well(tmp_path: Path) -> None:
         with pytest.raises(UnsafeUrlError) as caught:
             await topaz.download(result_of(server, "/a.mp4"), tmp_path)
     assert caught.value.task_id == "task-1"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://cdn.example/x.mp4", "https://me:pw@cdn.example/x.mp4", "ftp://cdn.example/x"]
+)
+async def test_an_unfit_link_of_a_paid_task(tmp_path: Path, url: str) -> None:
+    """The task is paid for whatever its link is: the error says so, and which task it was."""
+    async with ByteServer(host({})) as server, client_of(server) as topaz:
+        result = attrs.evolve(result_of(server, "/a.mp4"), urls=(url,), reference="order-17")
+        for bring in (topaz.download, topaz.download_all):
+            with pytest.raises(UnsafeUrlError) as caught:
+                await bring(result, tmp_path)
+            error = caught.value
+            assert ("task-1", "order-17", "yes") == (error.task_id, error.reference, error.billed)
+        result = attrs.evolve(result, urls=())
+        with pytest.raises(ResultError) as empty:
+            await topaz.download(result, tmp_path)
+        assert ("order-17", "yes") == (empty.value.reference, empty.value.billed)
+        assert asked(server) == []
+
+
+async def test_the_record_names_the_dead_link_again(tmp_path: Path) -> None:
+    """A link that was found dead is not tried a second time."""
+    answers = {LOOKED: record("/a.mp4")}
+    async with ByteServer(host(answers)) as server, client_of(server) as topaz:
+        with pytest.raises(LinkExpiredError):
+            await topaz.download(result_of(server, "/a.mp4"), tmp_path)
+        assert 1 == asked(server).count("GET /a.mp4")
 
 
 async def test_a_bare_link_is_not_renewed(tmp_path: Path) -> None:

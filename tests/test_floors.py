@@ -31,7 +31,7 @@ FLOORS: list[set[str]] = [
     {"schedule", "callbacks_aiohttp"},
     {"experience"},
     {"watching", "results", "retries", "sessions", "targets", "uploads", "orders", "purse"},
-    {"parts", "ranges"},
+    {"parts", "ranges", "contents"},
     {"journal_uploads", "shelf", "writing"},
     {"conversion", "journal_rows", "journal_file", "callbacks"},
     {"wire", "journal_writer", "journal_changes"},

@@ -20,6 +20,7 @@ import aiohttp
 import pytest
 
 from topaz_async.errors import DownloadError, FileError, IntegrityError, LinkExpiredError
+from topaz_async.parts import Part
 from topaz_async.settings import Quotas, Timeouts
 from topaz_async.transfers import Progress
 
@@ -108,6 +109,18 @@ async def test_goes_on_as_long_as_it_gets_further(
         await downloader(session, attempts=2).fetch(server.url, tmp_path / "film.mp4")
         assert left(tmp_path) == {"film.mp4": BIG}
         assert ranges(server) == [None, *(f"bytes={n << 20}-" for n in (1, 2, 3))]
+
+
+async def test_the_same_beginning_again_and_again(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """A host that can only begin anew, and breaks off each time, is not asked for ever."""
+    long, short = cut(2_000_000), cut(500_000)
+    async with ByteServer(*[long, short] * 20) as server:
+        with pytest.raises(DownloadError, match="broke off"):
+            await downloader(session, attempts=3).fetch(server.url, tmp_path / "film.mp4")
+        assert ranges(server) == [None] * 3
+    assert left(tmp_path) == {}
 
 
 async def test_progress_goes_on_too(session: aiohttp.ClientSession, tmp_path: Path) -> None:
@@ -461,6 +474,9 @@ USELESS: dict[str, Any] = {
     "with a mark of brackets": lambda folder: _garble(folder, b"[" * 8000),
     "with a list for a mark": lambda folder: _garble(folder, b"[]"),
     "without a mark": lambda folder: [m.unlink() for m in folder.glob(".*.mark")],
+    "of another user": lambda folder: [
+        os.chown(part, 12345, -1) for part in folder.glob(".*.part")
+    ],
     "known by another name too": lambda folder: [
         os.link(part, folder / "kept") for part in folder.glob(".*.part")
     ],
@@ -470,6 +486,8 @@ USELESS: dict[str, Any] = {
 @pytest.mark.parametrize("name", USELESS)
 async def test_a_useless_part(session: aiohttp.ClientSession, tmp_path: Path, name: str) -> None:
     """A part that nobody can vouch for is fetched anew, and never written into what it was."""
+    if name == "of another user" and os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
     target = tmp_path / "film.mp4"
     first = await cut_short(session, target)
     USELESS[name](tmp_path)
@@ -477,6 +495,50 @@ async def test_a_useless_part(session: aiohttp.ClientSession, tmp_path: Path, na
     assert asked == [None]
     kept = {"kept": BIG[:2_000_000]} if "another name" in name else {}
     assert left(tmp_path) == {"film.mp4": OTHER, **kept}
+
+
+async def test_a_mark_never_stands_beside_other_bytes(
+    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that dies just as it begins anew leaves no mark of the bytes that were there."""
+    target = tmp_path / "film.mp4"
+    await cut_short(session, target)
+    (mark,) = tmp_path.glob(".*.mark")
+    seen: list[bytes] = []
+    usual = Part.go_on
+
+    def look(part: Part, offset: int) -> None:
+        seen.append(mark.read_bytes())
+        usual(part, offset)
+
+    monkeypatch.setattr(Part, "go_on", look)
+    async with ByteServer(hosting(OTHER, '"other"')) as server:
+        await downloader(session).fetch(server.url, target, key="film")
+    assert [b""] == seen
+    assert left(tmp_path) == {"film.mp4": OTHER}
+
+
+async def test_what_is_laid_there_in_the_last_moment(
+    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that somebody lays at the part's name just before it is made is not written into."""
+    target = tmp_path / "film.mp4"
+    usual = Path.unlink
+
+    def unlink(place: Path, missing_ok: bool = False) -> None:
+        usual(place, missing_ok=missing_ok)
+        if place.suffix == ".part" and place.stem.count(".") == 3 and not laid:
+            place.write_bytes(b"theirs")
+            laid.append(place)
+
+    laid: list[Path] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        async with ByteServer(answer(http(BIG))) as server:
+            await downloader(session).fetch(server.url, target)
+    assert {target: BIG, laid[0]: b"theirs"} == {
+        place: place.read_bytes() for place in tmp_path.iterdir()
+    }
 
 
 async def test_a_link_in_place_of_the_part(session: aiohttp.ClientSession, tmp_path: Path) -> None:

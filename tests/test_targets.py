@@ -127,3 +127,13 @@ def test_a_file_target_keeps_its_own_name(tmp_path: Path) -> None:
     """What the caller named is not renamed."""
     target = of(tmp_path / "mine.mp4")
     assert target.place("other.mp4", overwrite=False) == tmp_path / "mine.mp4"
+
+
+def test_a_folder_of_that_name_is_gone_round(tmp_path: Path) -> None:
+    """A file may be replaced where that is wanted; a folder never is."""
+    (tmp_path / "film.mp4").mkdir()
+    (tmp_path / "film (2).mp4").touch()
+    target = Target(tmp_path, None)
+    assert [tmp_path / "film (2).mp4", tmp_path / "film (3).mp4"] == [
+        target.place("film.mp4", overwrite=overwrite) for overwrite in (True, False)
+    ]

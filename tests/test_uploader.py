@@ -435,7 +435,7 @@ async def test_files_share_a_connection_and_streams_get_their_own() -> None:
 
 
 async def test_an_answer_that_comes_too_early_ends_its_connection() -> None:
-    """What is left of one upload is never taken for the beginning of the next."""
+    """A file of which only some had left is not there; its rest begins no other upload."""
     taken = say({"downloadUrl": "https://files.example/a.mp4"})
     long = FILM + bytes(32 << 20)
 
@@ -446,10 +446,35 @@ async def test_an_answer_that_comes_too_early_ends_its_connection() -> None:
         await peer.gone()
 
     async with no_traces(), ByteServer(hasty, answer(taken)) as server, at(server) as topaz:
-        await topaz.upload(long)
+        with pytest.raises(UploadError, match="before all of it was sent") as raised:
+            await topaz.upload(long)
+        assert raised.value.retryable
         await topaz.upload(FILM)
         assert server.connections == 2
         assert [FILM in seen.body for seen in server.requests] == [True]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_an_object_with_an_asynchronous_read(sandbox: Sandbox, failing: bool) -> None:
+    """What a web framework hands out for a file is sent as the stream that it is."""
+
+    class Upload:
+        def __init__(self) -> None:
+            self.rest = FILM
+
+        async def read(self, size: int = -1) -> bytes:
+            if failing:
+                raise OSError("gone")
+            piece, self.rest = self.rest[:size], self.rest[size:]
+            return piece
+
+    source: Any = Upload()
+    async with client_of(sandbox) as topaz:
+        if failing:
+            with pytest.raises(UploadError, match="The stream failed: OSError"):
+                await topaz.upload(source)
+        else:
+            assert FILM == served(sandbox, (await topaz.upload(source)).url)
 
 
 # -- from a URL ---------------------------------------------------------------------------------

@@ -40,8 +40,9 @@ from topaz_async.models import (
     UpscaleInput,
 )
 from topaz_async.ports import Answer, FilePart, Repeat, Request
+from topaz_async.retries import retry_after
 from topaz_async.settings import Timeouts
-from topaz_async.wire import Made, Refused, Unknown, Wire, retry_after
+from topaz_async.wire import Made, Refused, Unknown, Wire
 
 KEY = "kie-0f1e2d3c4b5a"
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -765,6 +766,10 @@ def test_an_upload_gives_its_link() -> None:
     [
         ({"downloadUrl": None, "fileUrl": "https://b.example/c.mp4"}, ("url",
          "https://b.example/c.mp4")),
+        (
+            {"downloadUrl": "https://b.example/c.mp4", "fileUrl": "https://b.example/d.mp4"},
+            ("url", "https://b.example/c.mp4"),
+        ),
         ({"downloadUrl": "https://b.example/a b.mp4"}, ("url", "https://b.example/a%20b.mp4")),
         ({"uploadedAt": "0001-01-01T00:00:00+23:59"}, ("uploaded_at", None)),
         ({"uploadedAt": "2026-10-01T07:00:00"}, ("uploaded_at", datetime(2026, 10, 1, 7,
@@ -908,14 +913,16 @@ def test_the_judge_of_questions(reply: Answer, kind: type[TopazError] | None) ->
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     """Seconds, or a date that counts from the answer's own; no sense is none."""
-    assert retry_after(answer(b"", 429, **headers)) == seconds
+    told = answer(b"", 429, **headers)
+    assert retry_after(told.headers, told.received_at) == seconds
 
 
 @given(st.text(), st.text())
 @quick
 def test_any_retry_after_is_none_or_seconds(value: str, date: str) -> None:
     """No text raises, and no pause is negative."""
-    seconds = retry_after(answer(b"", 429, retry_after=value, date=date))
+    told = answer(b"", 429, retry_after=value, date=date)
+    seconds = retry_after(told.headers, told.received_at)
     assert seconds is None or seconds >= 0
 
 

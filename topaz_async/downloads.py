@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urljoin
 
 import aiohttp
+from yarl import URL
 
 from .errors import (
     DownloadError,
@@ -18,13 +20,15 @@ from .errors import (
     LinkExpiredError,
     TooLargeError,
     TopazError,
+    clean,
 )
 from .hosts import Hosts, RefusedAddressError, refused
 from .marks import Mark
 from .parts import Part
-from .ranges import asking_for, is_rest_of, validator_of
+from .ranges import asking_for, is_but_a_part, is_rest_of, validator_of
+from .retries import asked_pause, pauses, retry_after
 from .sessions import Contact, ProxyFor
-from .settings import Quotas, Timeouts
+from .settings import Quotas, RetryPolicy, Timeouts
 from .signed_urls import named_by
 from .transfers import Meter, OnProgress
 from .urls import shown
@@ -38,6 +42,8 @@ _REDIRECTS = 5
 #: Bytes with which an attempt has got further, so that attempts are counted anew.
 _FURTHER = 1 << 20
 _GONE = {403, 404, 410}
+#: What is over after a while, besides all of 500 and above.
+_PASSING = {408, 425, 429}
 
 
 class SessionFor(Protocol):
@@ -59,8 +65,8 @@ class Downloader:
         hosts: The rule for hosts.
         timeouts: Silence and whole transfers, in seconds.
         quotas: The largest result, in bytes, and transfers at once.
-        attempts: How often a transfer is begun, or gone on with, without getting further.
-        pauses: Returns the next pause between two attempts, in seconds, for a new transfer.
+        retry: How often a transfer is begun, or gone on with, without getting further; and the
+            pauses between.
         proxy_for: Returns the proxy for a URL, or None.
     """
 
@@ -71,8 +77,7 @@ class Downloader:
         hosts: Hosts,
         timeouts: Timeouts,
         quotas: Quotas,
-        attempts: int,
-        pauses: Callable[[], Callable[[], float]],
+        retry: RetryPolicy,
         proxy_for: ProxyFor,
     ) -> None:
         self._session_for = session_for
@@ -80,8 +85,7 @@ class Downloader:
         self._timeouts = timeouts
         self._max_bytes = quotas.max_download_bytes
         self._gate = asyncio.Semaphore(quotas.downloads)
-        self._attempts = attempts
-        self._pauses = pauses
+        self._retry = retry
         self._proxy_for = proxy_for
 
     async def fetch(
@@ -123,10 +127,11 @@ class Downloader:
                 async with limit:
                     await on_disk(part.find)
                     said = await self._often(url, part, meter, renewals)
-                    name = (lambda: target) if rename is None else (lambda: rename(said))
-                    return await on_disk(
-                        lambda: part.publish(name, overwrite=overwrite, again=rename is not None)
-                    )
+                # Outside of the limit: a file that has got its name is no failure any more.
+                name = (lambda: target) if rename is None else (lambda: rename(said))
+                return await on_disk(
+                    lambda: part.publish(name, overwrite=overwrite, again=rename is not None)
+                )
             except DownloadError as error:
                 keep = error.retryable
                 raise
@@ -151,9 +156,8 @@ class Downloader:
         renewals: AsyncIterator[str] | None,
     ) -> str | None:
         """Fill the part, in as many attempts as it takes; return the Content-Disposition."""
-        pause, attempt = self._pauses(), 1
+        next_pause, attempt, furthest = pauses(self._retry), 1, part.size
         while True:
-            before = part.size
             try:
                 return await self._once(url, part, meter)
             except LinkExpiredError:
@@ -166,13 +170,17 @@ class Downloader:
                 part.mark = None  # so that this cannot come twice in a row
                 continue
             except DownloadError as error:
-                if part.size - before >= _FURTHER:
-                    attempt = 1
-                if not error.retryable or attempt >= self._attempts:
+                if part.size - furthest >= _FURTHER:
+                    attempt, furthest = 1, part.size
+                if not error.retryable or attempt >= self._retry.attempts:
                     raise
-                _log.info("A download failed, attempt %d of %d: %s", attempt, self._attempts, error)
+                pause = max(next_pause(), asked_pause(error, self._retry))
+                _log.info(
+                    "A download failed, attempt %d of %d, next in %.1f s: %s",
+                    attempt, self._retry.attempts, pause, error,
+                )  # fmt: skip
             attempt += 1
-            await asyncio.sleep(pause())
+            await asyncio.sleep(pause)
 
     async def _once(self, url: str, part: Part, meter: Meter) -> str | None:
         offset = _offset(part)
@@ -200,7 +208,7 @@ class Downloader:
             response = await self._reach(url, headers)
             async with response:
                 if response.status in (301, 302, 303, 307, 308):
-                    url = urljoin(url, response.headers.get("Location", ""))
+                    url = _joined(url, response.headers.get("Location", ""))
                     continue
                 yield response
                 return
@@ -212,7 +220,8 @@ class Downloader:
         try:
             async with self._unless_still():
                 return await self._session_for(proxied=proxy is not None).get(
-                    url,
+                    # As it was given: some hosts sign a link letter by letter.
+                    URL(url, encoded=url.isascii()),
                     allow_redirects=False,
                     trace_request_ctx=contact,
                     middlewares=(contact.once,),
@@ -250,12 +259,8 @@ class Downloader:
         if offset and response.status == 416:
             raise _OtherBytesError
         if response.status != 200:
-            raise DownloadError(
-                f"{shown(url)} answered HTTP {response.status}.",
-                code=response.status,
-                retryable=response.status >= 500 or response.status == 429,
-                billed="yes",
-            )
+            raise _unfit(response, url)
+        _check_framing(headers, url)
         total = self._fitting(response.content_length)
         mark, validator = None, validator_of(headers)
         if "Content-Encoding" in headers:  # a length of what is packed, and so would ranges be
@@ -273,7 +278,8 @@ class Downloader:
         meter: Meter,
     ) -> None:
         meter.begin(total, part.size)
-        writer, done = Writer(part), part.size
+        writer = Writer(part, response.headers.get("Content-Type", ""))
+        done = part.size
         try:
             async with self._unless_still() as still:
                 while chunk := await response.content.readany():
@@ -334,10 +340,47 @@ class Downloader:
         )
 
 
+def _joined(url: str, location: str) -> str:
+    """Return where a redirect leads to; its spaces are encoded, as they are in results."""
+    return urljoin(url, location.strip().replace(" ", "%20"))
+
+
+def _unfit(response: aiohttp.ClientResponse, url: str) -> DownloadError:
+    error = DownloadError(
+        f"{shown(url)} answered HTTP {response.status}.",
+        code=response.status,
+        retryable=response.status >= 500 or response.status in _PASSING,
+        billed="yes",
+    )
+    error.retry_after = retry_after(response.headers, datetime.now(UTC))
+    return error
+
+
+def _check_framing(headers: Mapping[str, str], url: str) -> None:
+    """Raise when an answer with status 200 does not bring the whole file, or not as it is."""
+    if is_but_a_part(headers):
+        raise DownloadError(
+            f"{shown(url)} answered with a part of the file as if it were all.",
+            retryable=True,
+            billed="yes",
+        )
+    coding = headers.get("Transfer-Encoding", "chunked").strip().lower()
+    if coding != "chunked":
+        raise DownloadError(
+            f"{shown(url)} answered in the coding {clean(coding, 40)!r}, which nobody asked for.",
+            retryable=True,
+            billed="yes",
+        )
+
+
 def _may_be_cut(response: aiohttp.ClientResponse) -> bool:
-    """Tell whether nothing but the end of the connection says that the body is whole."""
-    is_chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-    return response.content_length is None and not is_chunked
+    """Tell whether the answer's frame leaves it open whether the body is whole.
+
+    It does where nothing but the end of the connection ends it; and where it is packed, for the
+    length is that of what is packed, which may itself be cut.
+    """
+    is_framed = response.content_length is not None or "Transfer-Encoding" in response.headers
+    return not is_framed or "Content-Encoding" in response.headers
 
 
 def _offset(part: Part) -> int:

@@ -25,7 +25,7 @@ from .polling import Poller
 from .ports import Entry, Hub, Intent, Journal, Repeat
 from .purse import Purse
 from .rescue import Rescue
-from .retries import RetryTokens, pauses
+from .retries import RetryTokens
 from .ring_watch import RingWatch
 from .rings import rings_beside
 from .sessions import make_session, proxies
@@ -163,8 +163,7 @@ class Engine:
             hosts=self._hosts,
             timeouts=timeouts,
             quotas=quotas,
-            attempts=retry.attempts,
-            pauses=lambda: pauses(retry),
+            retry=retry,
             proxy_for=self._proxy_for,
         )
 

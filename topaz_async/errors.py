@@ -292,7 +292,12 @@ class UploadError(FileError):
 
 
 class DownloadError(FileError):
-    """A result could not be brought; it is still at the service."""
+    """A result could not be brought; it is still at the service.
+
+    `retry_after` holds the seconds that its host asked to wait, or None.
+    """
+
+    retry_after: float | None = None
 
 
 class LinkExpiredError(DownloadError):

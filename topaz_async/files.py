@@ -48,7 +48,10 @@ class Files:
         """Bring the first file of a result, in a folder under a name like `name`."""
         if not result.urls:
             raise ResultError(
-                f"The result of task {result.task_id} names no link.", task_id=result.task_id
+                f"The result of task {result.task_id} names no link.",
+                task_id=result.task_id,
+                reference=result.reference,
+                billed="yes",
             )
         place = await self._bring(result, 0, target, name, on_progress, overwrite, set())
         self._parts.memory.downloaded(result.task_id, place)
@@ -94,9 +97,9 @@ class Files:
             return _place(target, path, disposition, overwrite, taken)
 
         url = result.urls[index]
-        path = check_url(url, "The result's URL", UnsafeUrlError).path
         renewals = self._renewals(result, index)
         try:
+            path = check_url(url, "The result's URL", UnsafeUrlError).path
             async with contextlib.aclosing(renewals):
                 if _is_old(result):
                     url = await anext(renewals, url)

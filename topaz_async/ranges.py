@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 
 from .marks import Mark
 
-__all__ = ["asking_for", "is_rest_of", "validator_of"]
+__all__ = ["asking_for", "is_but_a_part", "is_rest_of", "validator_of"]
 
 _LONGEST = 1024
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
@@ -65,3 +65,11 @@ def is_rest_of(headers: Mapping[str, str], offset: int, mark: Mark) -> int | Non
         and "Content-Encoding" not in headers
     )
     return total if is_rest else None
+
+
+def is_but_a_part(headers: Mapping[str, str]) -> bool:
+    """Tell whether an answer with status 200 names a range that is less than the whole."""
+    if "Content-Range" not in headers:
+        return False
+    found = _RANGE.fullmatch(headers["Content-Range"].strip())
+    return found is None or int(found[1]) != 0 or int(found[2]) + 1 != int(found[3])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import backoff
 
 from .errors import RequestTimeoutError, TopazError
 from .settings import RetryPolicy
 
-__all__ = ["RetryTokens", "asked_pause", "pauses"]
+__all__ = ["RetryTokens", "asked_pause", "pauses", "retry_after"]
 
 
 class RetryTokens:
@@ -52,3 +55,30 @@ def asked_pause(failure: TopazError, policy: RetryPolicy, default: float = 0.0) 
     """Return the seconds that the service asked to wait, within reason; else the default."""
     asked = getattr(failure, "retry_after", None)
     return min(asked, policy.longest_retry_after) if asked is not None else default
+
+
+def retry_after(headers: Mapping[str, str], received_at: datetime) -> float | None:
+    """Return the seconds that `Retry-After` asks for; None when it is missing or no sense.
+
+    A date counts from the answer's own `Date`, where there is one: this machine's clock may be
+    wrong.
+
+    Args:
+        headers: Of the answer, under names in lower case or whatever their case.
+        received_at: When it came, by this machine's clock.
+    """
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
+        return float(value)
+    until, since = _date(value), _date(headers.get("date", ""))
+    if until is None:
+        return None
+    return max(0.0, (until - (since or received_at)).total_seconds())
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

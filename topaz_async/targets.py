@@ -91,17 +91,21 @@ class Target:
 
         Args:
             suggestion: The name; what some disk would mind is changed.
-            overwrite: Whether a name may be that of a file which is there.
+            overwrite: Whether a name may be that of a file which is there; never of a folder.
             taken: Paths that are not free in any case.
         """
         if self.name is not None:
             return self.folder / self.name
         name = Path(own_name(suggestion))
         place, number = self.folder / name, 1
-        while place in taken or (not overwrite and os.path.lexists(place)):
+        while place in taken or (os.path.lexists(place) and not (overwrite and _is_file(place))):
             number += 1
             place = self.folder / f"{name.stem} ({number}){name.suffix}"
         return place
+
+
+def _is_file(place: Path) -> bool:
+    return place.is_symlink() or not place.is_dir()
 
 
 def _look(place: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import secrets
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
@@ -14,7 +15,7 @@ import attrs
 
 from . import media
 from .durations import moment_after
-from .errors import ConfigurationError, InvalidInputError, TopazError
+from .errors import ConfigurationError, InvalidInputError, TopazError, UploadError
 from .models import UploadedFile
 from .names import safe_name
 from .ports import Answer, Request
@@ -30,6 +31,9 @@ __all__ = ["Source", "Uploader"]
 
 #: Where uploads go at the upload host.
 _FOLDER = "topaz-async"
+
+#: Bytes that an object with an asynchronous `read` is asked for.
+_CHUNK = 1 << 20
 
 #: What can be uploaded.
 Source = str | PathLike[str] | bytes | IO[bytes] | AsyncIterable[bytes]
@@ -81,7 +85,10 @@ class Uploader:
             return await self._send(content, len(content), kind, name, on_progress)
         if isinstance(source, AsyncIterable):
             return await self._send(source, None, "mp4", name, on_progress)
-        if callable(getattr(source, "read", None)):
+        read = getattr(source, "read", None)
+        if inspect.iscoroutinefunction(read):
+            return await self._send(_read_on(read), None, "mp4", name, on_progress)
+        if callable(read):
             start, size, head = await asyncio.to_thread(_looked_at, source)
             kind = "mp4" if size is None else self._kind(head, size)
             return await self._send(source, size, kind, name, on_progress, start=start)
@@ -161,6 +168,11 @@ class Uploader:
             request = self._wire.upload(content.part(place, media.KINDS[kind]), folder)
             try:
                 file = self._wire.uploaded(await self._sent(request), request.name)
+                if not content.is_whole:
+                    raise UploadError(
+                        "The host said that it had the file before all of it was sent.",
+                        retryable=True,
+                    )
             except TopazError as error:
                 told = content.explained(error)
                 raise told from told.__cause__
@@ -194,6 +206,12 @@ def _place(name: str | None, kind: str) -> tuple[str, str]:
     if name is None:
         return _FOLDER, f"{token}.{kind}"
     return f"{_FOLDER}/{token}", safe_name(name, f"video.{kind}")
+
+
+async def _read_on(read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[bytes]:
+    """Yield what an object reads that is read by a coroutine function."""
+    while chunk := await read(_CHUNK):
+        yield chunk
 
 
 def _looked_at(file: IO[bytes]) -> tuple[int, int | None, bytes]:

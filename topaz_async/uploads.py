@@ -59,6 +59,8 @@ class UploadSource:
         #: Bytes of the last attempt, and their SHA-256 in hex when they all have left.
         self.sent = 0
         self.digest: str | None = None
+        #: Whether the last attempt handed out all bytes, to the end.
+        self.is_whole = False
         self.error: UploadError | None = None
 
     def part(self, name: str, content_type: str) -> FilePart:
@@ -85,7 +87,7 @@ class UploadSource:
         return error
 
     async def _read(self) -> AsyncGenerator[bytes, None]:
-        self.error, self.sent = None, 0
+        self.error, self.sent, self.is_whole = None, 0, False
         self._meter.begin(self._size)
         seen = hashlib.sha256()
         try:
@@ -98,6 +100,7 @@ class UploadSource:
                     self._meter(self.sent)
             self._check_size()
             self._check_content(seen)
+            self.is_whole = True
         except UploadError as error:
             self.error = error
             raise

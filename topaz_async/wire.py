@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from hashlib import blake2b
 from typing import Any
 
@@ -41,11 +39,12 @@ from .errors import (
 from .models import TaskInput, TaskRecord, UploadedFile
 from .orders import described
 from .ports import Answer, FilePart, Repeat, Request
+from .retries import retry_after
 from .settings import Timeouts
 from .texts import Redact, clean, quoted, thorough, usable_id
 from .urls import check_url
 
-__all__ = ["Made", "Refused", "Unknown", "Wire", "retry_after"]
+__all__ = ["Made", "Refused", "Unknown", "Wire"]
 
 #: Words of code 500 that mean "not valid", seen in recorded answers and reports.  Whole
 #: messages only, and a field's name has no capitals: an outage may well use these words too.
@@ -103,29 +102,6 @@ class Unknown:
     """Nobody can tell whether the submit bought something."""
 
     error: SubmitUnknownError
-
-
-def retry_after(answer: Answer) -> float | None:
-    """Return the seconds that `Retry-After` asks for; None when it is missing or no sense.
-
-    A date counts from the answer's own `Date`, where there is one: this machine's clock may be
-    wrong.
-    """
-    value = answer.headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
-        return float(value)
-    until, since = _date(value), _date(answer.headers.get("date", ""))
-    if until is None:
-        return None
-    return max(0.0, (until - (since or answer.received_at)).total_seconds())
-
-
-def _date(text: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _task_id_in(envelope: Envelope) -> str | None:
@@ -394,7 +370,7 @@ class Wire:
         if code < 400:
             return ResponseError(message, code=code, hint=_NOT_OUR_PROTOCOL)
         error = rule.error(message, code=code, retryable=rule.transient, hint=rule.hint)
-        error.retry_after = retry_after(answer)
+        error.retry_after = retry_after(answer.headers, answer.received_at)
         return error
 
 

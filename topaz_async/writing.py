@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from .aside import Aside
+from .contents import check_content
 from .direct import PAGE, pages
-from .errors import DownloadError, IntegrityError, clean
-from .media import HEAD, kind_of
+from .errors import DownloadError
+from .media import HEAD
 from .parts import Part
 
-__all__ = ["BATCH", "Writer", "check_content", "ended", "on_disk"]
+__all__ = ["BATCH", "Writer", "ended", "on_disk", "unwritten"]
 
 T = TypeVar("T")
 
@@ -24,14 +25,15 @@ _BATCHES = 2
 
 
 class Writer:
-    """Writes what has come while more is coming.
+    """Writes what has come while more is coming, if it is a video as far as its head tells.
 
     What comes is copied at once: to hold on to it until it is written costs more, for then
     the memory of every piece is new.
     """
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part, content_type: str = "") -> None:
         self._part = part
+        self._content_type = content_type
         self._aside = Aside(_BATCHES - 1)
         self._memory = pages(BATCH * _BATCHES)
         self._number = self._size = 0
@@ -66,7 +68,7 @@ class Writer:
         begin = self._number * BATCH
         batch = self._memory[begin : begin + self._size]
         if not self._is_begun:
-            check_content(bytes(batch[:HEAD]))
+            check_content(bytes(batch[:HEAD]), self._content_type)
             self._is_begun = True
         self._number = (self._number + 1) % _BATCHES
         self._size, self._most = 0, BATCH
@@ -81,29 +83,6 @@ class Writer:
     def _check(self) -> None:
         if self._aside.failure is not None:
             raise unwritten(self._aside.failure)
-
-
-def check_content(head: bytes) -> None:
-    """Raise when the first bytes are a page or a text: the host's excuse, not the video.
-
-    Other kinds than the known ones pass: which containers the service makes is not documented,
-    and a paid result must not be thrown away for a new one.
-    """
-    if not head:
-        raise IntegrityError("The result is empty.", retryable=True, billed="yes")
-    if kind_of(head) is not None:
-        return
-    try:
-        head[:512].decode()
-        is_text = b"\0" not in head[:512]
-    except UnicodeDecodeError as error:
-        is_text = error.start > len(head[:512]) - 4 and b"\0" not in head[:512]
-    if is_text:
-        raise IntegrityError(
-            f"What came is a text, not a video: {clean(head[:80].decode(errors='replace'))}",
-            retryable=True,
-            billed="yes",
-        )
 
 
 async def on_disk(function: Callable[..., T], *args: object) -> T:
