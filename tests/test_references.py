@@ -17,6 +17,7 @@ from topaz_async import (
     InsufficientCreditsError,
     InvalidInputError,
     JournalError,
+    LinkExpiredError,
     Quotas,
     ReferenceConflictError,
     SqliteJournal,
@@ -27,6 +28,7 @@ from topaz_async import (
 from topaz_async.sandbox import CopyEngine, Fault, Sandbox
 from topaz_async.survival import Traits
 
+from .byteserver import ByteServer, Peer, answer, say, until
 from .conftest import client_of
 
 
@@ -148,6 +150,58 @@ async def test_an_unknown_reference_stays_unknown_until_consent(
     assert 2 == sandbox.books.count("createTask")
 
 
+async def test_consent_is_for_what_was_unknown_when_it_was_given(
+    keeper: TopazClient, sandbox: Sandbox
+) -> None:
+    """Of forty callers who all consent, one submits; what it leaves unknown is new to them all."""
+    url = "https://files.example/a.mp4"
+    sandbox.add_fault(Fault("createTask", "lost_reply_close", times=40))
+
+    async def all_forty() -> set[type]:
+        outcomes = await asyncio.gather(
+            *(keeper.submit(url, reference="r", resubmit_unknown=True) for _ in range(40)),
+            return_exceptions=True,
+        )
+        return {type(outcome) for outcome in outcomes}
+
+    for tasks in (1, 2):
+        assert {SubmitUnknownError} == await all_forty()
+        assert tasks == len(sandbox.books.tasks)
+
+
+async def test_who_waits_for_a_reference_gets_no_other_work(tmp_path: Path) -> None:
+    """A reference that is refused and taken for other work meanwhile is a conflict to the one
+    who waited for it, not somebody else's video.
+    """
+    go_on = asyncio.Event()
+
+    async def refuse_late(peer: Peer) -> None:
+        await peer.request()
+        await go_on.wait()
+        await peer.send(say(None, 402, "insufficient"))
+
+    def client() -> TopazClient:
+        return TopazClient("key", base_url=server.url, journal=tmp_path / "jobs.sqlite")
+
+    urls = [f"https://files.example/{name}.mp4" for name in "ab"]
+    async with (
+        ByteServer(refuse_late, answer(say({"taskId": "task-b"}))) as server,
+        client() as one,
+        client() as other,
+    ):
+        first = asyncio.create_task(one.submit(urls[0], reference="r"))
+        await until(lambda: server.requests)
+        waiting = asyncio.create_task(other.submit(urls[0], reference="r"))
+        await asyncio.sleep(0.1)
+        go_on.set()
+        with pytest.raises(InsufficientCreditsError):
+            await first
+        assert "task-b" == (await one.submit(urls[1], reference="r")).task_id
+        with pytest.raises(ReferenceConflictError):
+            await waiting
+        assert 2 == len(server.requests)
+
+
 async def test_a_failed_task_is_returned_unless_asked_for_again(
     keeper: TopazClient, sandbox: Sandbox, clip: Path
 ) -> None:
@@ -202,6 +256,45 @@ async def test_bind_takes_only_the_task_that_was_submitted(
     job = await keeper.bind("lost", lost)
     assert ("lost", lost) == (job.reference, (await job).task_id)
     assert job == await keeper.submit(clip, factor=4, reference="lost")
+
+
+async def test_bind_leaves_the_task_of_another_reference_alone(
+    keeper: TopazClient, sandbox: Sandbox
+) -> None:
+    """The same work under two names is two tasks: one is not bound as the other."""
+    url = "https://files.example/a.mp4"
+    first = await keeper.submit(url, reference="one")
+    sandbox.add_fault(Fault("createTask", "lost_reply_close"))
+    with pytest.raises(SubmitUnknownError):
+        await keeper.submit(url, reference="two")
+    with pytest.raises(ReferenceConflictError, match="that of 'one' already"):
+        await keeper.bind("two", first.task_id)
+    (lost,) = set(sandbox.books.tasks) - {first.task_id}
+    assert lost == (await keeper.bind("two", lost)).task_id
+
+
+async def test_a_known_reference_whose_files_are_gone(
+    keeper: TopazClient, sandbox: Sandbox, clip: Path, tmp_path: Path
+) -> None:
+    """Its link is renewed; where that leads nowhere, the error says so and nothing is bought."""
+    await keeper.upscale(clip, reference="order-17")
+    sandbox.add_fault(Fault("files", "expired", times=1))
+    result = await keeper.upscale(clip, reference="order-17", output=tmp_path / "a.mp4")
+    assert result.path is not None
+    sandbox.add_fault(Fault("files", "expired", times=99))
+    with pytest.raises(LinkExpiredError) as caught:
+        await keeper.upscale(clip, reference="order-17", output=tmp_path / "b.mp4")
+    assert (result.task_id, "yes") == (caught.value.task_id, caught.value.billed)
+    assert [result.task_id] == list(sandbox.books.billed)
+
+
+async def test_after_a_429_a_whole_window_passes(sandbox: Sandbox) -> None:
+    """The client that a user makes waits for the service's window, and not for a short pause."""
+    sandbox.add_fault(Fault("createTask", "answer", code=429, msg="Rate limit exceeded"))
+    async with client_of(sandbox, quotas=Quotas(submit_window=0.6)) as client:
+        await client.submit("https://files.example/a.mp4")
+    first, second = (request.arrived for request in sandbox.books.routed("createTask"))
+    assert second - first >= 0.6
 
 
 async def test_a_callback_url_carries_a_nonce(

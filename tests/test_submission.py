@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
 import pytest
 
 from topaz_async.errors import (
@@ -23,6 +24,7 @@ from topaz_async.errors import (
     MaintenanceError,
     NotFoundError,
     RateLimitError,
+    ReferenceConflictError,
     SubmitUnknownError,
     TopazError,
     ValidationError,
@@ -496,6 +498,35 @@ class _Slow:
         await asyncio.sleep(30)
 
 
+async def test_the_reference_is_other_works_by_now() -> None:
+    """Who finds a reference in flight, and then taken for other work, gets no task of that."""
+    order = an_order(reference="r")
+    mine = Entry(id=1, intent=order.intent, submit="intent", created_at=datetime.now(UTC))
+    other = attrs.evolve(
+        mine,
+        id=2,
+        intent=attrs.evolve(order.intent, fingerprint="other"),
+        submit="made",
+        task_id="task-of-other-work",
+    )
+
+    class Busy(_Slow):
+        async def claim(self, intent: Intent, **_: bool) -> Claim:
+            return Claim("in flight", mine)
+
+        async def find(self, reference: str) -> Entry:
+            return other
+
+    journal: Any = Busy()
+    async with (
+        ByteServer(hang) as server,
+        Desk(server.url, journal_of=lambda intent: journal) as desk,
+    ):
+        with pytest.raises(ReferenceConflictError):
+            await desk.submit(order)
+        assert 0 == server.connections
+
+
 async def test_id_is_logged_though_it_could_not_be_written(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -545,3 +576,25 @@ async def test_logs_hold_no_key(caplog: pytest.LogCaptureFixture) -> None:
     assert "was not accepted (attempt 1 of 3)" in caplog.text
     assert not [record for record in caplog.records if KEY in repr(vars(record))]
     assert KEY not in everything_said(caught.value)
+
+
+async def test_cut_off_while_it_was_written_down(caplog: pytest.LogCaptureFixture) -> None:
+    """A submit whose intent was still being written bought nothing: no alarm is raised."""
+
+    class Stuck(_Slow):
+        async def claim(self, intent: Intent, **_: bool) -> Claim:
+            self.is_writing = True
+            await asyncio.sleep(30)
+            raise AssertionError
+
+    journal: Any = Stuck()
+    async with (
+        ByteServer(hang) as server,
+        Desk(server.url, journal_of=lambda intent: journal) as desk,
+    ):
+        caller = asyncio.create_task(desk.submit())
+        await until(lambda: journal.is_writing)
+        caller.cancel()
+        await desk.aclose(grace=0.05)
+        assert 0 == server.connections
+    assert "" == caplog.text

@@ -355,6 +355,7 @@ def test_phrases_outside_the_body_of_code_500_are_unknown(words: str) -> None:
         (said(200, "success", json.dumps({"taskId": ID})), 200, ID),
         (said(200, "success", [{"TaskID": ID}]), 200, ID),
         (said(200, "success", {"taskId": 1234567}), 200, "1234567"),
+        (said(200, "success", {"taskId": 12.5}), 200, None),
         (said(500, "Server exception", {"taskId": ID}), 500, ID),
         (said(422, "The input cannot be null", {"taskId": ID}), 422, ID),
         (said(500, "This field is required", {"recordId": ID}), 500, ID),

@@ -176,6 +176,7 @@ class Chapters:
         reference = order.intent.reference
         lock = self._lock_of(reference)
         try:
+            await self._parts.submitter.weigh_consent(order)
             async with lock:
                 task_id = await self._known(order)
                 if task_id is None:
@@ -335,6 +336,7 @@ class Chapters:
         return UpscaleResult(entry.task_id, entry.result_urls, record, place, reference)
 
     async def unfinished(self) -> list[Job]:
+        await self._parts.submitter.catch_up()
         await self._find_again()
         jobs = []
         for entry in await self.journal.jobs("unfinished"):
@@ -377,6 +379,14 @@ class Chapters:
                 reference=reference,
                 billed="unknown",
             )
+        for other in await self.journal.jobs("made"):
+            if other.task_id == job.task_id and other.intent.reference != reference:
+                raise ReferenceConflictError(
+                    f"Task {job.task_id} is that of {clean(other.intent.reference, 80)!r} already.",
+                    task_id=job.task_id,
+                    reference=reference,
+                    billed="unknown",
+                )
         await self.journal.bind(entry.id, job.task_id)
         return attrs.evolve(job, reference=reference)
 

@@ -196,7 +196,7 @@ class TopazClient:
             seconds: The clip's length, for the budget's estimate; None reads it from a local
                 file.
             resubmit_unknown: Your consent to submit although an earlier submit of this
-                reference may have made a task.
+                reference may have made a task; it holds for what is unknown as the call begins.
             resubmit_failed: Submit again when the reference's task failed at the service.
             on_progress: Called with the `Progress` of the upload, at most 20 times a second;
                 a function or a coroutine function. What it raises is logged once.

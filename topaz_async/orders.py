@@ -52,6 +52,8 @@ class Order:
     intent: Intent
     callback_url: str | None = None
     resubmit_unknown: bool = False
+    #: The journal's entry for which that consent was given.
+    consented_to: int | None = None
     resubmit_failed: bool = False
     #: Nobody waits for it any more: do not send it if it has not been sent.
     abandoned: bool = False

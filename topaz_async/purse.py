@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
 
-from .errors import BudgetError
+from .errors import BudgetError, clean
 from .ports import Intent
 from .settings import Budget
 
@@ -55,31 +55,34 @@ class Purse:
                 raise self._refusal(
                     intent, f"{self.tasks} tasks are submitted and max_tasks is {budget.max_tasks}"
                 )
-            if budget.max_credits is not None:
-                if cost is None:
-                    raise self._refusal(
-                        intent,
-                        "max_credits is set and the cost cannot be estimated without the length",
-                        hint="Pass seconds=..., the length of the clip.",
-                    )
-                if self.credits + cost > budget.max_credits:
-                    raise self._refusal(
-                        intent,
-                        f"it may cost {cost:g} credits, {self.credits:g} are spent or reserved, "
-                        f"and max_credits is {budget.max_credits:g}",
-                    )
+            if cost is None and (budget.max_credits, budget.min_balance) != (None, None):
+                raise self._unknown_cost(intent)
+            cost = cost or 0.0
+            if budget.max_credits is not None and self.credits + cost > budget.max_credits:
+                raise self._refusal(
+                    intent,
+                    f"it may cost {cost:g} credits, {self.credits:g} are spent or reserved, "
+                    f"and max_credits is {budget.max_credits:g}",
+                )
             if budget.min_balance is not None:
-                left = await self._balance() - self._under_way - (cost or 0.0)
-                if left < budget.min_balance:
-                    raise self._refusal(
-                        intent,
-                        f"{left:g} credits would be left in the account, and min_balance is "
-                        f"{budget.min_balance:g}",
-                    )
+                await self._check_balance(intent, cost, budget.min_balance)
             self.tasks += 1
-            self.credits += cost or 0.0
-            self._under_way += cost or 0.0
-        return cost or 0.0
+            self.credits += cost
+            self._under_way += cost
+        return cost
+
+    async def _check_balance(self, intent: Intent, cost: float, least: float) -> None:
+        while True:
+            # Of what is under way now, nobody knows whether it is in the balance that is told.
+            under_way = self._under_way
+            left = await self._balance() - under_way - cost
+            if left >= least:
+                return
+            if self._under_way == under_way:
+                raise self._refusal(
+                    intent,
+                    f"{left:g} credits would be left in the account, and min_balance is {least:g}",
+                )
 
     def spent(self, cost: float) -> None:
         """The submit has left, or may have: what was set aside stays so."""
@@ -90,6 +93,16 @@ class Purse:
         self.tasks -= 1
         self.credits -= cost
         self._under_way -= cost
+
+    def _unknown_cost(self, intent: Intent) -> BudgetError:
+        bound = "min_balance" if self._budget.max_credits is None else "max_credits"
+        if intent.factor in self._budget.prices.get(intent.model, {}):
+            why, hint = " without the length", "Pass seconds=..., the length of the clip."
+        else:
+            why, hint = f": {clean(intent.model, 80)} has no price", "Pass Budget(prices=...)."
+        return self._refusal(
+            intent, f"{bound} is set and the cost cannot be estimated{why}", hint=hint
+        )
 
     @staticmethod
     def _refusal(intent: Intent, why: str, hint: str | None = None) -> BudgetError:

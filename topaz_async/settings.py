@@ -235,7 +235,7 @@ class Budget:
     #: whose length nobody knows is refused.
     max_credits: float | None = attrs.field(default=None, validator=_number(0, optional=True))
     #: Credits that must be left in the account after the estimated cost; asked before each
-    #: submit.
+    #: submit.  A clip whose length nobody knows is refused.
     min_balance: float | None = attrs.field(default=None, validator=_number(0, optional=True))
     #: Model to factor to price; credits a second for videos, credits each for images.
     prices: Mapping[str, Mapping[str, float]] = attrs.field(

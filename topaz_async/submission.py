@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
+from .debts import Debts
 from .errors import (
     ConnectError,
-    JournalError,
     RateLimitError,
     ReferenceConflictError,
     SubmitUnknownError,
@@ -71,8 +71,7 @@ class Submitter:
         self._journal_of = journal_of
         self._on_made = on_made
         self._exchanges: set[asyncio.Task[Any]] = set()
-        #: Outcomes that the journal could not take when they were known.
-        self._owed: list[tuple[Journal, Entry, Made | Refused | Unknown]] = []
+        self._debts = Debts()
 
     async def submit(self, order: Order) -> str:
         """Return the id of the task that the order made.
@@ -116,6 +115,20 @@ class Submitter:
             )  # fmt: skip
             await asyncio.sleep(pause)
 
+    async def weigh_consent(self, order: Order) -> None:
+        """Hold the consent to pay twice to what is unknown as the call begins.
+
+        Of forty callers with one reference and the consent of each, one submits then.
+        """
+        journal = self._journal_of(order.intent)
+        if not order.resubmit_unknown or journal is None or order.intent.reference is None:
+            return
+        await self.catch_up()
+        entry = await journal.find(order.intent.reference)
+        if entry is not None and entry.submit == "unknown":
+            order.consented_to = entry.id
+        order.resubmit_unknown = order.consented_to is not None
+
     async def known(self, order: Order) -> str | None:
         """Return the task that the order's reference stands for already, or None.
 
@@ -124,25 +137,29 @@ class Submitter:
         Raises:
             ReferenceConflictError: The reference stands for other work.
         """
-        if self._owed:
-            await asyncio.shield(self._keep(self._catch_up()))
+        await self.catch_up()
         journal = self._journal_of(order.intent)
         if journal is None or order.intent.reference is None:
             return None
         entry = await journal.find(order.intent.reference)
         if entry is None or entry.submit == "refused":
             return None
-        if entry.intent.fingerprint != order.intent.fingerprint:
-            raise self._conflict(entry)
+        self._check_work(entry, order)
         entry = await self._answered(entry, journal)
         if entry is None or entry.submit == "refused":
             return None
+        self._check_work(entry, order)  # it may be another attempt by now
         failed = entry.state is not None and TaskState(entry.state).is_fail
         if entry.submit == "made" and not (failed and order.resubmit_failed):
             return entry.task_id
-        if entry.submit == "unknown" and not order.resubmit_unknown:
+        if entry.submit == "unknown" and entry.id != order.consented_to:
             raise still_unknown(entry)
         return None
+
+    async def catch_up(self) -> None:
+        """Write down what could not be written when it was known, if it can be now."""
+        if self._debts:
+            await asyncio.shield(self._keep(self._debts.pay()))
 
     async def _settle(self, claim: Claim, order: Order) -> str | None:
         """Return the task of a reference that is taken; None when it has become free."""
@@ -150,11 +167,11 @@ class Submitter:
             raise self._conflict(claim.entry)
         journal = self._journal_of(order.intent)
         assert journal is not None
-        if self._owed:  # it may be this very submit that could not be written down
-            await asyncio.shield(self._keep(self._catch_up()))
+        await self.catch_up()  # it may be this very submit that could not be written down
         entry = await self._answered(claim.entry, journal)
         if entry is None or entry.submit == "refused":
             return None
+        self._check_work(entry, order)
         if entry.submit == "unknown":
             raise still_unknown(entry)
         return entry.task_id
@@ -171,6 +188,10 @@ class Submitter:
             pause = min(1.0, pause * 1.5)
             current = await journal.find(entry.intent.reference or "")
         return current
+
+    def _check_work(self, entry: Entry, order: Order) -> None:
+        if entry.intent.fingerprint != order.intent.fingerprint:
+            raise self._conflict(entry)
 
     @staticmethod
     def _conflict(entry: Entry) -> ReferenceConflictError:
@@ -238,13 +259,13 @@ class Submitter:
                 # an answer that nobody can write down any more.
                 if journal is not None and entry is not None:
                     cut = SubmitUnknownError("It was cut off before an answer came.")
-                    await self._remember(journal, entry, Unknown(cut))
+                    await self._debts.write(journal, entry, Unknown(cut))
                 raise
         if isinstance(outcome, Made):
             order.task_id = outcome.task_id
         try:
             if journal is not None and entry is not None:
-                await self._remember(journal, entry, outcome)
+                await self._debts.write(journal, entry, outcome)
         finally:
             if isinstance(outcome, Made):
                 self._on_made(outcome.task_id, order.intent)
@@ -283,32 +304,6 @@ class Submitter:
             outcome = Unknown(unknown)
         return outcome
 
-    async def _remember(
-        self, journal: Journal, entry: Entry, outcome: Made | Refused | Unknown
-    ) -> None:
-        """Write the outcome down; a journal that fails now must not cost the caller the id."""
-        try:
-            if isinstance(outcome, Made):
-                await journal.bind(entry.id, outcome.task_id)
-            elif isinstance(outcome, Refused):
-                await journal.refuse(entry.id, outcome.error.code, outcome.error.message)
-            else:
-                words, doubtful = outcome.error.message, outcome.error.task_id
-                if doubtful is not None:  # an id in a place that leaves a doubt is kept as words
-                    words = f"The answer named task {doubtful}. {words}"
-                await journal.lose(entry.id, outcome.error.code, words)
-        except JournalError as error:
-            what = f"task {outcome.task_id}" if isinstance(outcome, Made) else "the outcome"
-            _log.warning(
-                "The journal could not be written; note %s yourself: %s", what, error.message
-            )
-            self._owed.append((journal, entry, outcome))
-
-    async def _catch_up(self) -> None:
-        """Write down what could not be written when it was known, if it can be now."""
-        owed, self._owed = self._owed, []
-        await asyncio.gather(*(self._remember(*each) for each in owed))
-
     async def aclose(self, grace: float) -> None:
         """Let exchanges under way end, for at most `grace` seconds."""
         if self._exchanges:
@@ -316,7 +311,7 @@ class Submitter:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        await self._catch_up()
+        await self._debts.aclose()
 
 
 def _tell_late(task: asyncio.Task[Any], order: Order) -> None:
@@ -324,6 +319,8 @@ def _tell_late(task: asyncio.Task[Any], order: Order) -> None:
     name = f" (reference {clean(order.intent.reference, 80)})" if order.intent.reference else ""
     if order.task_id is not None:  # also when writing it down failed or was cut off
         _log.warning("Task %s was made after its caller had left%s.", order.task_id, name)
+    elif task.cancelled() and not order.sent:
+        return  # while it was written down: nothing has left
     elif task.cancelled():
         _log.warning("A createTask was cut off; whether it made a task is unknown%s.", name)
     elif (error := task.exception()) is not None:

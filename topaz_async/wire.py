@@ -76,7 +76,7 @@ _NOT_OUR_PROTOCOL = "Try again; if it stays so, check base_url, upload_url and t
 _ID_KEYS = ("taskId", "recordId", "task_id")
 #: An id in a text that could not be read, or in a place where none belongs.
 _STRAY_ID = re.compile(
-    r'"(?:task|record)_?id\\*"\s*:[\s\[]*(?:\\*"([^"\\]{1,256})\\*"|([1-9][0-9]{0,63})\b)',
+    r'"(?:task|record)_?id\\*"\s*:[\s\[]*(?:\\*"([^"\\]{1,256})\\*"|([1-9][0-9]{0,63})(?![\w.]))',
     re.IGNORECASE,
 )
 

@@ -1,0 +1,100 @@
+"""Write outcomes of submits down; what the journal cannot take now, as soon as it can."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import attrs
+
+from .errors import JournalError
+from .ports import Entry, Journal
+from .wire import Made, Refused, Unknown
+
+__all__ = ["Debts"]
+
+_log = logging.getLogger("topaz_async")
+
+#: Seconds before a journal is tried again: the first pause, its growth, and the longest.
+_FIRST, _GROWTH, _LONGEST = 0.5, 2.0, 30.0
+
+#: What became of a submit.
+Outcome = Made | Refused | Unknown
+
+
+@attrs.frozen(eq=False)
+class _Debt:
+    journal: Journal
+    entry: Entry
+    outcome: Outcome
+
+    async def pay(self) -> None:
+        entry_id, outcome = self.entry.id, self.outcome
+        if isinstance(outcome, Made):
+            await self.journal.bind(entry_id, outcome.task_id)
+        elif isinstance(outcome, Refused):
+            await self.journal.refuse(entry_id, outcome.error.code, outcome.error.message)
+        else:
+            words, doubtful = outcome.error.message, outcome.error.task_id
+            if doubtful is not None:  # an id in a place that leaves a doubt is kept as words
+                words = f"The answer named task {doubtful}. {words}"
+            await self.journal.lose(entry_id, outcome.error.code, words)
+
+
+class Debts:
+    """What one client knows of its submits and its journal does not yet.
+
+    A journal that is locked or full for a moment must cost neither the caller the id, nor the
+    next process: until it is written down it is tried again and again, in a task of its own.
+    """
+
+    def __init__(self) -> None:
+        self._debts: list[_Debt] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._debts)
+
+    async def write(self, journal: Journal, entry: Entry, outcome: Outcome) -> None:
+        """Write an outcome down now, or say that it could not be done and do it later."""
+        debt = _Debt(journal, entry, outcome)
+        try:
+            await debt.pay()
+        except JournalError as error:
+            what = f"task {outcome.task_id}" if isinstance(outcome, Made) else "the outcome"
+            _log.warning(
+                "The journal could not be written; it is tried again until the client closes, "
+                "but note %s yourself: %s", what, error.message,
+            )  # fmt: skip
+            self._debts.append(debt)
+            if self._task is None or self._task.done():
+                self._task = asyncio.create_task(self._keep_trying(), name="topaz_async debts")
+
+    async def _keep_trying(self) -> None:
+        pause = _FIRST
+        while self._debts:
+            await asyncio.sleep(pause)
+            await self.pay()
+            pause = min(_GROWTH * pause, _LONGEST)
+
+    async def pay(self) -> None:
+        """Write down now what can be; twice at once does no harm."""
+        await asyncio.gather(*map(self._pay, list(self._debts)))
+
+    async def _pay(self, debt: _Debt) -> None:
+        try:
+            await debt.pay()
+        except JournalError as error:
+            _log.debug("The journal still could not be written: %s", error.message)
+            return
+        if debt in self._debts:
+            self._debts.remove(debt)
+            if isinstance(debt.outcome, Made):
+                _log.info("Task %s has been written down now.", debt.outcome.task_id)
+
+    async def aclose(self) -> None:
+        """Try once more, and no longer."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self.pay()
