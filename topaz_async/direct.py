@@ -11,7 +11,6 @@ import errno
 import mmap
 import os
 import sys
-from contextlib import suppress
 
 __all__ = ["PAGE", "is_refusal", "pages", "set_direct"]
 
@@ -24,14 +23,14 @@ PAGE = 4096
 
 
 def pages(size: int) -> memoryview:
-    """Return memory of its own, of so many bytes, that begins with a page."""
-    if not hasattr(mmap, "MAP_ANONYMOUS"):
-        return memoryview(mmap.mmap(-1, size))
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):  # a hundred times fewer steps to get hold of it
-        with suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(memory)
+    """Return memory of its own, of so many bytes, that begins with a page.
+
+    Of small pages: to find huge ones can hold up the whole process for ten milliseconds.
+    """
+    if hasattr(mmap, "MAP_ANONYMOUS"):
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        return memoryview(mmap.mmap(-1, size, flags=flags))
+    return memoryview(mmap.mmap(-1, size))
 
 
 def set_direct(handle: int, on: bool) -> bool:
