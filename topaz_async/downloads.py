@@ -286,9 +286,12 @@ class Downloader:
                     done += len(chunk)
                     if done > self._max_bytes:
                         raise self._too_large(done)
-                    still.reschedule(None)  # a slow disk is no silence of the host
-                    await writer.put(chunk)
-                    still.reschedule(self._silence_ends())
+                    if len(chunk) < writer.room:
+                        writer.keep(chunk)
+                    else:
+                        still.reschedule(None)  # a slow disk is no silence of the host
+                        await writer.put(chunk)
+                    self._put_off(still)
                     meter(done)
         except (aiohttp.ClientError, DownloadError):
             await writer.flush(cut=True)  # the next attempt goes on from here
@@ -325,6 +328,12 @@ class Downloader:
 
     def _silence_ends(self) -> float:
         return asyncio.get_running_loop().time() + self._timeouts.stall
+
+    def _put_off(self, still: asyncio.Timeout) -> None:
+        """Move the end of the silence on; by a little too much, for each move costs time."""
+        ends, soonest = still.when(), self._silence_ends()
+        if ends is None or ends < soonest:
+            still.reschedule(soonest + self._timeouts.stall / 4)
 
     def _fitting(self, size: int | None) -> int | None:
         """Return the bytes of the whole, as announced, once it is certain that they may come."""

@@ -41,16 +41,25 @@ class Writer:
         # The first batch ends with a page of the file, so that the others begin with one.
         self._most = BATCH - part.size % PAGE
 
+    @property
+    def room(self) -> int:
+        """Bytes for which there is room before anybody has to wait."""
+        return self._most - self._size
+
+    def keep(self, chunk: bytes | memoryview) -> None:
+        """Take bytes for which there is room."""
+        begin = self._number * BATCH + self._size
+        self._memory[begin : begin + len(chunk)] = chunk
+        self._size += len(chunk)
+
     async def put(self, chunk: bytes) -> None:
+        """Take bytes, however many; return when there is room for more."""
         rest = memoryview(chunk)
-        while rest:
-            begin = self._number * BATCH + self._size
-            piece = rest[: self._most - self._size]
-            self._memory[begin : begin + len(piece)] = piece
-            self._size += len(piece)
-            rest = rest[len(piece) :]
-            if self._size == self._most:
-                await self._write()
+        while len(rest) >= self.room:
+            piece, rest = rest[: self.room], rest[self.room :]
+            self.keep(piece)
+            await self._write()
+        self.keep(rest)
 
     async def flush(self, *, cut: bool = False) -> None:
         """Write what is left; of a cut, not what is too little to tell a film from a page."""
