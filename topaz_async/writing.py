@@ -18,9 +18,13 @@ __all__ = ["BATCH", "Writer", "ended", "on_disk", "unwritten"]
 
 T = TypeVar("T")
 
-#: Bytes that are written at once, and how many such batches there is memory for: one is filled
-#: while the other is written.  Smaller ones cost more ways to the thread, and no less memory.
-BATCH = 2 << 20
+#: Bytes that are written at once: few at first and over a slow line, so that a process which is
+#: killed loses few; more where they come quickly, for each batch is a way to the thread and to
+#: the disk.
+_LEAST, BATCH = 1 << 20, 4 << 20
+#: Seconds within which a batch must have come for the next one to be larger.
+_QUICK = 0.05
+#: Batches for which there is memory: one is filled while the other is written.
 _BATCHES = 2
 
 
@@ -39,7 +43,8 @@ class Writer:
         self._number = self._size = 0
         self._is_begun = part.size > 0
         # The first batch ends with a page of the file, so that the others begin with one.
-        self._most = BATCH - part.size % PAGE
+        self._most = _LEAST - part.size % PAGE
+        self._since = _now()
 
     @property
     def room(self) -> int:
@@ -80,7 +85,10 @@ class Writer:
             check_content(bytes(batch[:HEAD]), self._content_type)
             self._is_begun = True
         self._number = (self._number + 1) % _BATCHES
-        self._size, self._most = 0, BATCH
+        now, last = _now(), self._most
+        self._size, self._most = 0, _LEAST
+        if now - self._since < _QUICK:
+            self._most = min(BATCH, _LEAST * (1 + last // _LEAST))
         try:
             await self._aside.put(functools.partial(self._part.write, batch))
         except RuntimeError:
@@ -88,10 +96,15 @@ class Writer:
                 "The file could not be written: no thread can be started.", billed="yes"
             ) from None
         self._check()
+        self._since = _now()
 
     def _check(self) -> None:
         if self._aside.failure is not None:
             raise unwritten(self._aside.failure)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def on_disk(function: Callable[..., T], *args: object) -> T:

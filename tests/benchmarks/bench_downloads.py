@@ -6,9 +6,9 @@ turns.  `plain` is `async for chunk in response.content.iter_any(): file.write(c
 it stand the same with an fsync at the end, for ours makes a file durable before it gets its
 name, and the same with each write in a thread, for ours never blocks the loop.  `disk alone`
 fetches nothing: it writes as many bytes of its own past the system's cache, and makes file and
-name durable, which is what nobody who does that can be faster than.  Rates are the best of all
-rounds and lags are medians; both are compared with plain, and rates with plain and fsync as
-well.  Files are written to the folder, which is the current one by default.
+name durable, which is what nobody who does that can be faster than.  Everybody comes once in each
+round; ratios are taken within rounds, to plain, for rates to plain with fsync as well.  Medians
+of all rounds are printed.  Files are written to the folder, which is the current one by default.
 """
 
 from __future__ import annotations
@@ -218,6 +218,7 @@ def contest(who: str, url: str, target: Path) -> Cost:
         )
         cost = Cost(**json.loads(done.stdout))
     target.unlink()
+    os.sync()  # nobody pays for what another one has left to the disk
     return cost
 
 
@@ -225,24 +226,21 @@ def contest(who: str, url: str, target: Path) -> Cost:
 
 
 def table(title: str, costs: dict[str, list[Cost]]) -> None:
-    """Print the best rate of each, for what disturbed the others was not the transfer; the
-    highest memory; and the median lag.
-    """
-
-    def best(who: str) -> float:
-        return max(cost.rate for cost in costs[who])
-
-    def lag(who: str) -> float:
-        return statistics.median(cost.lag or 0.0 for cost in costs[who])
-
+    """Print medians of rates, lags and their ratios within each round; and the highest memory."""
     for who, each in costs.items():
-        line = f"{title:<23}{who:<14}{best(who) / 1e6:>6.0f} MB/s"
-        line += f"{best(who) / best('plain'):>7.2f}{best(who) / best('plain, fsync'):>10.2f}"
+        line = f"{title:<23}{who:<14}{statistics.median(c.rate for c in each) / 1e6:>6.0f} MB/s"
+        for other in ("plain", "plain, fsync"):
+            ratio = statistics.median(
+                mine.rate / theirs.rate for mine, theirs in zip(each, costs[other], strict=True)
+            )
+            line += f"{ratio:>7.2f}" if other == "plain" else f"{ratio:>10.2f}"
         if who != "curl":
-            cpu = min(cost.cpu for cost in each)
+            cpu = statistics.median(cost.cpu for cost in each)
             memory = max(cost.memory for cost in each)
+            lag = statistics.median(cost.lag or 0.0 for cost in each)
+            plain = statistics.median(cost.lag or 0.0 for cost in costs["plain"])
             line += f"{cpu * 1e3:>8.0f} ms{memory / 1e6:>6.1f} MB"
-            line += f"{lag(who) * 1e3:>8.2f} ms{lag(who) / lag('plain'):>7.2f}"
+            line += f"{lag * 1e3:>8.2f} ms{lag / plain:>7.2f}"
         print(line, flush=True)
 
 
