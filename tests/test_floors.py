@@ -32,7 +32,7 @@ FLOORS: list[set[str]] = [
     {"experience"},
     {"watching", "results", "retries", "sessions", "targets", "uploads", "orders", "purse"},
     {"parts", "ranges", "contents"},
-    {"journal_uploads", "shelf", "writing"},
+    {"journal_uploads", "shelf", "writing", "framing"},
     {"conversion", "journal_rows", "journal_file", "callbacks"},
     {"wire", "journal_writer", "journal_changes"},
     {"transport", "polling", "downloads", "limiter", "debts", "journal", "rescue"},

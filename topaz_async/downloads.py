@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urljoin
@@ -20,13 +19,13 @@ from .errors import (
     LinkExpiredError,
     TooLargeError,
     TopazError,
-    clean,
 )
+from .framing import check_framing, may_be_cut, unfit
 from .hosts import Hosts, RefusedAddressError, refused
 from .marks import Mark
 from .parts import Part
-from .ranges import asking_for, is_but_a_part, is_rest_of, validator_of
-from .retries import asked_pause, pauses, retry_after
+from .ranges import asking_for, is_rest_of, validator_of
+from .retries import asked_pause, pauses
 from .sessions import Contact, ProxyFor
 from .settings import Quotas, RetryPolicy, Timeouts
 from .signed_urls import named_by
@@ -42,8 +41,6 @@ _REDIRECTS = 5
 #: Bytes with which an attempt has got further, so that attempts are counted anew.
 _FURTHER = 1 << 20
 _GONE = {403, 404, 410}
-#: What is over after a while, besides all of 500 and above.
-_PASSING = {408, 425, 429}
 
 
 class SessionFor(Protocol):
@@ -259,8 +256,8 @@ class Downloader:
         if offset and response.status == 416:
             raise _OtherBytesError
         if response.status != 200:
-            raise _unfit(response, url)
-        _check_framing(headers, url)
+            raise unfit(response, url)
+        check_framing(headers, url)
         total = self._fitting(response.content_length)
         mark, validator = None, validator_of(headers)
         if "Content-Encoding" in headers:  # a length of what is packed, and so would ranges be
@@ -303,7 +300,7 @@ class Downloader:
         await writer.flush()
         if total is not None and done != total:
             raise IntegrityError(f"{done} of {total} bytes came.", retryable=True, billed="yes")
-        if _may_be_cut(response) and await on_disk(part.is_cut):
+        if may_be_cut(response) and await on_disk(part.is_cut):
             raise IntegrityError(
                 f"{done} bytes came, and then the film ends in its middle.",
                 retryable=True,
@@ -352,44 +349,6 @@ class Downloader:
 def _joined(url: str, location: str) -> str:
     """Return where a redirect leads to; its spaces are encoded, as they are in results."""
     return urljoin(url, location.strip().replace(" ", "%20"))
-
-
-def _unfit(response: aiohttp.ClientResponse, url: str) -> DownloadError:
-    error = DownloadError(
-        f"{shown(url)} answered HTTP {response.status}.",
-        code=response.status,
-        retryable=response.status >= 500 or response.status in _PASSING,
-        billed="yes",
-    )
-    error.retry_after = retry_after(response.headers, datetime.now(UTC))
-    return error
-
-
-def _check_framing(headers: Mapping[str, str], url: str) -> None:
-    """Raise when an answer with status 200 does not bring the whole file, or not as it is."""
-    if is_but_a_part(headers):
-        raise DownloadError(
-            f"{shown(url)} answered with a part of the file as if it were all.",
-            retryable=True,
-            billed="yes",
-        )
-    coding = headers.get("Transfer-Encoding", "chunked").strip().lower()
-    if coding != "chunked":
-        raise DownloadError(
-            f"{shown(url)} answered in the coding {clean(coding, 40)!r}, which nobody asked for.",
-            retryable=True,
-            billed="yes",
-        )
-
-
-def _may_be_cut(response: aiohttp.ClientResponse) -> bool:
-    """Tell whether the answer's frame leaves it open whether the body is whole.
-
-    It does where nothing but the end of the connection ends it; and where it is packed, for the
-    length is that of what is packed, which may itself be cut.
-    """
-    is_framed = response.content_length is not None or "Transfer-Encoding" in response.headers
-    return not is_framed or "Content-Encoding" in response.headers
 
 
 def _offset(part: Part) -> int:
