@@ -59,6 +59,8 @@ async def test_nothing_is_done_after_a_failure() -> None:
         await work.put(piece)
     await work.end()
     assert (["before"], "the disk is full") == (done, str(work.failure))
+    assert work.failure is not None
+    assert work.failure.__traceback__ is None  # whose frames would hold what was to be written
 
 
 async def test_a_cancelled_end_still_waits() -> None:

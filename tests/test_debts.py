@@ -101,6 +101,44 @@ async def test_closing_tries_once_more() -> None:
         assert [] == [task for task in asyncio.all_tasks() if "debts" in task.get_name()]
 
 
+@pytest.mark.parametrize("error", [OSError("no disk"), JournalError("It is read-only.")])
+async def test_whatever_a_journal_raises_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A journal of the caller's own may raise anything, once; it is asked again all the same."""
+    monkeypatch.setattr(debts, "_FIRST", 0.01)
+    journal: Any = Shy()
+    owed = await owing(journal)
+    usual = journal._take
+
+    def once(*what: Any) -> None:
+        journal._take, journal.is_open = usual, True
+        raise error
+
+    journal._take = once
+    await until(lambda: not owed)
+    assert PAID == sorted(journal.taken, key=lambda what: int(what[1]))
+    await owed.aclose()
+
+
+async def test_what_somebody_else_has_found_out_is_owed_no_more(tmp_path: Path) -> None:
+    """An outcome that nobody knew is dropped when the entry has got its task meanwhile."""
+    journal = SqliteJournal(tmp_path / "jobs.sqlite")
+    claim = await journal.claim(Intent(reference="r", fingerprint="f", model="m"))
+    owed = Debts()
+    shy: Any = Shy()
+    await owed.write(shy, claim.entry, Unknown(SubmitUnknownError("Nobody knows.")))
+    shy.lose = journal.lose
+    await journal.bind(claim.entry.id, "t1")
+    await owed.pay()
+    assert not owed
+    found = await journal.find("r")
+    assert found is not None
+    assert "t1" == found.task_id
+    await owed.aclose()
+    await journal.aclose()
+
+
 async def test_an_id_is_on_disk_soon_after_the_lock_is_gone(
     sandbox: Sandbox, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import itertools
 import os
 import random
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -150,6 +152,29 @@ async def test_a_failure_ends_the_writing(part: Part) -> None:
     with pytest.raises(DownloadError, match="could not be written: No space left on device"):
         await write(part, itertools.repeat(65536), FILM)
     assert LEAST == part.size
+
+
+@pytest.mark.parametrize("cut", [False, True])
+async def test_a_cancelled_flush_leaves_nobody_writing(
+    part: Part, monkeypatch: pytest.MonkeyPatch, cut: bool
+) -> None:
+    """Whoever is cancelled leaves when the last write has ended: the file may be closed then."""
+    usual, ended = Part.write, list[int]()
+
+    def slowly(part: Part, data: memoryview) -> None:
+        time.sleep(0.2)
+        usual(part, data)
+        ended.append(part.size)
+
+    monkeypatch.setattr(Part, "write", slowly)
+    writer = Writer(part)
+    await writer.put(FILM[: LEAST + 1000])
+    flushing = asyncio.ensure_future(writer.flush(cut=cut))
+    await asyncio.sleep(0.05)
+    flushing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flushing
+    assert [LEAST, LEAST + 1000] == ended
 
 
 async def test_no_thread(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:

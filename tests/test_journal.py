@@ -184,6 +184,20 @@ async def test_unknown_needs_consent(journal: SqliteJournal) -> None:
     assert await journal.jobs() == [lost, second]
 
 
+async def test_consent_is_for_one_entry(journal: SqliteJournal) -> None:
+    """What another process has made of it since then, nobody has consented to pay again."""
+    intent = Intent(reference="r", fingerprint="f", model="m")
+    first = (await journal.claim(intent)).entry.id
+    await journal.lose(first, None, "nobody knows")
+    verdicts = []
+    for consented_to in (first + 7, first, first):
+        claim = await journal.claim(intent, resubmit_unknown=True, consented_to=consented_to)
+        verdicts.append(claim.verdict)
+        if claim.verdict == "granted":
+            await journal.lose(claim.entry.id, None, "nobody knows that either")
+    assert ["existing", "granted", "existing"] == verdicts
+
+
 async def test_failed_needs_consent(journal: SqliteJournal) -> None:
     """Failed work is handed out as it is, and tried again only with consent; its id is kept."""
     first = await granted(journal, intent())

@@ -7,6 +7,7 @@ import logging
 import pickle
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,7 @@ from topaz_async import (
     TaskFailedError,
     TopazClient,
 )
+from topaz_async.ports import Claim, Intent
 from topaz_async.sandbox import CopyEngine, Fault, Sandbox
 from topaz_async.survival import Traits
 
@@ -167,6 +169,40 @@ async def test_consent_is_for_what_was_unknown_when_it_was_given(
     for tasks in (1, 2):
         assert {SubmitUnknownError} == await all_forty()
         assert tasks == len(sandbox.books.tasks)
+
+
+async def test_two_clients_who_consent_to_the_same_buy_once(
+    sandbox: Sandbox, clip: Path, tmp_path: Path
+) -> None:
+    """Consent is for one attempt that nobody knows of, not for what another client has made of
+    it meanwhile.
+    """
+
+    class Asked(SqliteJournal):
+        async def claim(self, intent: Intent, **consent: Any) -> Claim:
+            asked.append(consent["consented_to"])
+            return await super().claim(intent, **consent)
+
+    asked: list[int | None] = []
+    journal, path = Asked(tmp_path / "jobs.sqlite"), tmp_path / "jobs.sqlite"
+    sandbox.add_fault(Fault("createTask", "lost_reply_close", times=9))
+    async with (
+        client_of(sandbox, journal=journal) as one,
+        client_of(sandbox, journal=path) as other,
+    ):
+        with pytest.raises(SubmitUnknownError):
+            await one.submit(clip, reference="r")
+        outcomes = await asyncio.gather(
+            *(
+                client.submit(clip, reference="r", resubmit_unknown=True)
+                for client in (one, other, one, other)
+            ),
+            return_exceptions=True,
+        )
+    await journal.aclose()
+    assert {SubmitUnknownError} == {type(outcome) for outcome in outcomes}
+    assert 2 == len(sandbox.books.tasks)
+    assert {None, 1} >= set(asked)
 
 
 async def test_who_waits_for_a_reference_gets_no_other_work(tmp_path: Path) -> None:

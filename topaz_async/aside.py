@@ -83,10 +83,10 @@ class Aside:
                 try:
                     work()
                 except Exception as error:
-                    self.failure = error
+                    self.failure = error.with_traceback(None)  # its frames hold all of this
             self._done += 1
-            wake, self._wake = self._wake, None
-            if wake is not None:
+            wake = self._wake
+            if wake is not None and not wake.done():
                 with suppress(RuntimeError):  # the loop was closed
                     wake.get_loop().call_soon_threadsafe(_rouse, wake)
 

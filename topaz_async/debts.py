@@ -7,7 +7,8 @@ import logging
 
 import attrs
 
-from .errors import JournalError
+from .errors import JournalError, clean
+from .journal_changes import BoundError
 from .ports import Entry, Journal
 from .wire import Made, Refused, Unknown
 
@@ -16,7 +17,7 @@ __all__ = ["Debts"]
 _log = logging.getLogger("topaz_async")
 
 #: Seconds before a journal is tried again: the first pause, its growth, and the longest.
-_FIRST, _GROWTH, _LONGEST = 0.5, 2.0, 30.0
+_FIRST, _GROWTH, _LONGEST = 0.5, 2.0, 5.0
 
 #: What became of a submit.
 Outcome = Made | Refused | Unknown
@@ -84,13 +85,13 @@ class Debts:
     async def _pay(self, debt: _Debt) -> None:
         try:
             await debt.pay()
-        except JournalError as error:
-            _log.debug("The journal still could not be written: %s", error.message)
+        except BoundError as error:  # somebody else has found out meanwhile
+            _log.debug("Nothing is owed any more: %s", error.message)
+        except Exception as error:  # a journal of the caller's own may raise anything
+            _log.debug("The journal still could not be written: %s", clean(error))
             return
         if debt in self._debts:
             self._debts.remove(debt)
-            if isinstance(debt.outcome, Made):
-                _log.info("Task %s has been written down now.", debt.outcome.task_id)
 
     async def aclose(self) -> None:
         """Try once more, and no longer."""

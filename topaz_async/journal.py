@@ -71,6 +71,7 @@ class _Wish:
 
     intent: Intent
     resubmit_unknown: bool
+    consented_to: int | None
     resubmit_failed: bool
 
 
@@ -140,13 +141,15 @@ class SqliteJournal:
         intent: Intent,
         *,
         resubmit_unknown: bool = False,
+        consented_to: int | None = None,
         resubmit_failed: bool = False,
     ) -> Claim:
         """Write the intent down unless its reference forbids it, in one transaction.
 
-        See `decide`; an intent without a reference is always granted.
+        See `decide`; an intent without a reference is always granted.  `consented_to` is the
+        entry that `resubmit_unknown` is about; None is any.
         """
-        wish = _Wish(intent, resubmit_unknown, resubmit_failed)
+        wish = _Wish(intent, resubmit_unknown, consented_to, resubmit_failed)
         job = self._writer.submit_one(self._claim_all, wish)
         try:
             claim: Claim = await self._result(job, reference=intent.reference)
@@ -189,7 +192,7 @@ class SqliteJournal:
             entry,
             wish.intent.fingerprint,
             owner_alive=alive,
-            resubmit_unknown=wish.resubmit_unknown,
+            resubmit_unknown=wish.resubmit_unknown and wish.consented_to in (None, entry.id),
             resubmit_failed=wish.resubmit_failed,
         )
         return None if verdict == "granted" else Claim(verdict, entry)

@@ -21,7 +21,16 @@ from .models import TaskState
 from .ports import Entry, Intent, SubmitState
 from .urls import without_query
 
-__all__ = ["Bond", "News", "bind_all", "insert_all", "note_all", "note_path", "settle"]
+__all__ = [
+    "Bond",
+    "BoundError",
+    "News",
+    "bind_all",
+    "insert_all",
+    "note_all",
+    "note_path",
+    "settle",
+]
 
 #: The common case of news: a task that has not ended is in another state.
 _NEW_STATE = """
@@ -62,6 +71,10 @@ UPDATE jobs SET
 FROM (VALUES {}) AS news
 WHERE jobs.task_id = news.column1
 """
+
+
+class BoundError(JournalError):
+    """An entry has a task already, and keeps it."""
 
 
 @attrs.frozen
@@ -143,7 +156,7 @@ def settle(
     """
     task_id = _task_of(db, entry_id)
     if task_id is not None:
-        raise JournalError(f"Entry {entry_id} stands for task {clean(task_id, 80)} already.")
+        raise BoundError(f"Entry {entry_id} stands for task {clean(task_id, 80)} already.")
     # A number that SQLite cannot hold informs nobody.
     number = code if code is not None and abs(code) < 2**63 else None
     db.execute(
@@ -174,7 +187,7 @@ def _bind(db: sqlite3.Connection, bond: Bond, now: datetime) -> None:
         (bond.task_id, now.isoformat(), bond.entry_id),
     )
     if not done.rowcount and (known := _task_of(db, bond.entry_id)) != bond.task_id:
-        raise JournalError(f"Entry {bond.entry_id} stands for task {clean(known, 80)} already.")
+        raise BoundError(f"Entry {bond.entry_id} stands for task {clean(known, 80)} already.")
 
 
 def note_all(db: sqlite3.Connection, news: Sequence[News]) -> None:

@@ -22,7 +22,7 @@ _OPEN = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 #: Writers of one name at once.
 _MOST = 1000
 
-#: Bytes after which the disk is told to begin with what lies in the system's cache.
+#: Bytes after which what lies in the system's cache is brought to the disk.
 _SYNC = 32 << 20
 
 #: Not every system has the quicker one.

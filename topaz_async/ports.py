@@ -280,9 +280,13 @@ class Journal(Protocol):
         intent: Intent,
         *,
         resubmit_unknown: bool = False,
+        consented_to: int | None = None,
         resubmit_failed: bool = False,
     ) -> Claim:
-        """Write the intent down unless its reference forbids it, in one transaction."""
+        """Write the intent down unless its reference forbids it, in one transaction.
+
+        `consented_to` is the entry that `resubmit_unknown` is about; None is any.
+        """
         ...
 
     async def bind(self, entry_id: int, task_id: str) -> None:

@@ -159,7 +159,7 @@ class Submitter:
     async def catch_up(self) -> None:
         """Write down what could not be written when it was known, if it can be now."""
         if self._debts:
-            await asyncio.shield(self._keep(self._debts.pay()))
+            await asyncio.shield(self._keep(self._debts.pay(), "debts"))
 
     async def _settle(self, claim: Claim, order: Order) -> str | None:
         """Return the task of a reference that is taken; None when it has become free."""
@@ -222,8 +222,10 @@ class Submitter:
             exchange.add_done_callback(lambda task: _tell_late(task, order))
             raise
 
-    def _keep(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.create_task(coroutine, name="topaz_async createTask")
+    def _keep(
+        self, coroutine: Coroutine[Any, Any, Any], what: str = "createTask"
+    ) -> asyncio.Task[Any]:
+        task = asyncio.create_task(coroutine, name=f"topaz_async {what}")
         self._exchanges.add(task)
         task.add_done_callback(self._exchanges.discard)
         return task
@@ -243,6 +245,7 @@ class Submitter:
             claim = await journal.claim(
                 order.intent,
                 resubmit_unknown=order.resubmit_unknown,
+                consented_to=order.consented_to,
                 resubmit_failed=order.resubmit_failed,
             )
             if claim.verdict != "granted":

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from os import PathLike
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, cast
 from weakref import WeakValueDictionary
 
 import attrs
@@ -35,8 +35,15 @@ _FOLDER = "topaz-async"
 #: Bytes that an object with an asynchronous `read` is asked for.
 _CHUNK = 1 << 20
 
+
+class AsyncReadable(Protocol):
+    """An object with an asynchronous `read`, such as a web framework's uploaded file."""
+
+    def read(self, size: int, /) -> Awaitable[bytes]: ...
+
+
 #: What can be uploaded.
-Source = str | PathLike[str] | bytes | IO[bytes] | AsyncIterable[bytes]
+Source = str | PathLike[str] | bytes | IO[bytes] | AsyncIterable[bytes] | AsyncReadable
 
 
 class Uploader:
@@ -89,7 +96,7 @@ class Uploader:
         if inspect.iscoroutinefunction(read):
             return await self._send(_read_on(read), None, "mp4", name, on_progress)
         if callable(read):
-            start, size, head = await asyncio.to_thread(_looked_at, source)
+            start, size, head = await asyncio.to_thread(_looked_at, cast(IO[bytes], source))
             kind = "mp4" if size is None else self._kind(head, size)
             return await self._send(source, size, kind, name, on_progress, start=start)
         raise InvalidInputError(

@@ -69,9 +69,12 @@ class Writer:
     async def flush(self, *, cut: bool = False) -> None:
         """Write what is left; of a cut, not what is too little to tell a film from a page."""
         is_enough = self._is_begun or self._size >= HEAD or not cut
-        if is_enough and (self._size or not self._is_begun):
-            await self._write()
-        await self.idle()
+        try:
+            if is_enough and (self._size or not self._is_begun):
+                await self._write()
+        finally:  # cancelled or not, nobody may take the file away while it is written
+            await self._aside.end()
+        self._check()
 
     async def idle(self) -> None:
         """Wait until nothing is being written."""
