@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -20,6 +21,9 @@ from .telling import ended_line, is_left_over
 from .ways import Way
 
 __all__ = ["LiveTable"]
+
+#: Seconds between two pictures.
+PAUSE = 0.1
 
 #: Columns of the terminal from which on there is room for sizes, for bars, and for stages.
 _WIDE, _ROOMY, _NARROW = 100, 60, 34
@@ -44,6 +48,9 @@ class LiveTable:
     def __init__(self, console: Console, tally: Tally) -> None:
         self._console, self._tally = console, tally
         self._ways: list[Way] = []
+        # A line goes where the last picture was, and the next picture below it.  Rich works that
+        # out before it writes, so that another thread's picture in between would wipe lines out.
+        self._pen = threading.Lock()
         self._is_stopping = False
         fancy = console.encoding.lower().startswith("utf")
         self._marks = ("✓", "✗") if fancy else ("+", "x")
@@ -52,14 +59,28 @@ class LiveTable:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Draw until the block is left; what is then still under way stays on the screen."""
-        with Live(
+        live = Live(
             get_renderable=self._draw,
             console=self._console,
-            refresh_per_second=10,
+            auto_refresh=False,
             vertical_overflow="crop",
             transient=True,
-        ):
-            yield
+        )
+        ended = threading.Event()
+
+        def keep_drawing() -> None:
+            while not ended.wait(PAUSE):
+                with self._pen:
+                    live.refresh()
+
+        artist = threading.Thread(target=keep_drawing, name="topaz-table", daemon=True)
+        with live:
+            artist.start()
+            try:
+                yield
+            finally:
+                ended.set()
+                artist.join()
 
     def begun(self, way: Way) -> None:
         self._ways.append(way)
@@ -77,7 +98,8 @@ class LiveTable:
             return
         good, bad = self._marks
         mark = Text(f" {good} ", "green") if way.status == "ok" else Text(f" {bad} ", "red")
-        self._console.print(mark + ended_line(way), soft_wrap=True)
+        with self._pen:
+            self._console.print(mark + ended_line(way), soft_wrap=True)
 
     def stopping(self) -> None:
         self._is_stopping = True
