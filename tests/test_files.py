@@ -18,6 +18,7 @@ from topaz_async import (
     InvalidInputError,
     LinkExpiredError,
     PollPolicy,
+    Progress,
     ResultError,
     RetryPolicy,
     TaskRecord,
@@ -280,6 +281,21 @@ async def test_all_files(tmp_path: Path) -> None:
     assert found == again == tuple(tmp_path / "new" / name for name in names)
     assert [path.read_bytes()[len(FILM) :] for path in found] == [b"a", b"b", b"c", b""]
     assert sorted(tmp_path.joinpath("new").iterdir()) == sorted(found)
+
+
+async def test_progress_of_all_files(tmp_path: Path) -> None:
+    """Of fifty files that come at once a caller is told as often as of one; the end is the end."""
+    answers = {f"/{number}.mp4": http(FILM) for number in range(50)}
+    told: list[tuple[float, Progress]] = []
+
+    def note(progress: Progress) -> None:
+        told.append((asyncio.get_running_loop().time(), progress))
+
+    async with ByteServer(host(answers)) as server, client_of(server) as topaz:
+        await topaz.download_all(result_of(server, *answers), tmp_path, on_progress=note)
+    moments = [moment for moment, _ in told]
+    assert max(sum(at <= each < at + 1 for each in moments) for at in moments) <= 20
+    assert (len(FILM), len(FILM)) == (told[-1][1].bytes, told[-1][1].total)
 
 
 async def test_all_files_beside_others(tmp_path: Path) -> None:

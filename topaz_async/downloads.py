@@ -29,7 +29,7 @@ from .retries import asked_pause, pauses
 from .sessions import Contact, ProxyFor
 from .settings import Quotas, RetryPolicy, Timeouts
 from .signed_urls import named_by
-from .transfers import Meter, OnProgress
+from .transfers import Meter, OnProgress, Together
 from .urls import shown
 from .writing import Writer, on_disk
 
@@ -92,7 +92,7 @@ class Downloader:
         *,
         key: str | None = None,
         overwrite: bool = False,
-        on_progress: OnProgress | None = None,
+        on_progress: OnProgress | Together | None = None,
         renewals: AsyncIterator[str] | None = None,
         rename: Callable[[str | None], Path] | None = None,
     ) -> Path:

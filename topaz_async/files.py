@@ -16,7 +16,7 @@ from .errors import FileError, ResultError, TopazError, UnsafeUrlError
 from .models import UpscaleResult
 from .names import result_name
 from .targets import Target
-from .transfers import OnProgress
+from .transfers import OnProgress, Together
 from .urls import check_url
 
 __all__ = ["Files"]
@@ -67,10 +67,13 @@ class Files:
         """Bring all files of a result, one after another; those that come stay."""
         places: dict[int, Path] = {}
         failures: list[TopazError] = []
+        together = None if on_progress is None else Together(on_progress)
         for index in range(len(result.urls)):
+            if together is not None:
+                together.is_last = index + 1 == len(result.urls)
             try:
                 places[index] = await self._bring(
-                    result, index, folder, None, on_progress, overwrite, set(places.values())
+                    result, index, folder, None, together, overwrite, set(places.values())
                 )
             except FileError as error:
                 failures.append(error)
@@ -86,7 +89,7 @@ class Files:
         index: int,
         target: Target,
         name: str | None,
-        on_progress: OnProgress | None,
+        on_progress: OnProgress | Together | None,
         overwrite: bool,
         taken: set[Path],
     ) -> Path:

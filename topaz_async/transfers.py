@@ -13,7 +13,7 @@ import attrs
 
 from .telling import Teller
 
-__all__ = ["Meter", "OnProgress", "Progress"]
+__all__ = ["Meter", "OnProgress", "Progress", "Together"]
 
 #: Calls a second at most, the last one included.
 _CALLS = 20
@@ -40,6 +40,17 @@ class Progress:
 OnProgress = Callable[[Progress], Any] | Callable[[int, int | None], Any]
 
 
+@attrs.define
+class Together:
+    """One caller's function for transfers that follow each other; it is not called more often."""
+
+    on_progress: OnProgress
+    #: Whether the transfer is the last of them, of which the end is told in any case.
+    is_last: bool = False
+    #: The moment from which on it may be called again.
+    next: float = float("-inf")
+
+
 class Meter:
     """Tells a caller how far a transfer is, not more often than anybody can look.
 
@@ -49,12 +60,13 @@ class Meter:
 
     _INTERVAL = 1 / (_CALLS - 1)
 
-    def __init__(self, on_progress: OnProgress | None) -> None:
-        self._teller = (
-            None if on_progress is None else Teller(_of_progress(on_progress), "on_progress")
-        )
+    def __init__(self, told: OnProgress | Together | None) -> None:
+        self._teller: Teller[Progress] | None = None
+        if told is not None:
+            told = told if isinstance(told, Together) else Together(told, is_last=True)
+            self._together = told
+            self._teller = Teller(_of_progress(told.on_progress), "on_progress")
         self._total: int | None = None
-        self._next = float("-inf")
         self._told: int | None = None
         #: Moments and bytes, oldest first.
         self._marks: deque[tuple[float, int]] = deque()
@@ -83,17 +95,19 @@ class Meter:
 
     def __call__(self, done: int) -> None:
         """So many bytes have been moved."""
-        if self._teller is not None and (now := _now()) >= self._next:
-            self._next = now + self._INTERVAL
+        if self._teller is not None and (now := _now()) >= self._together.next:
             self._tell(self._teller, now, done)
 
     def end(self, done: int) -> None:
         """The transfer is done, with so many bytes."""
         self._total = done
         if self._teller is not None and self._told != done:
-            self._tell(self._teller, _now(), done)
+            now = _now()
+            if self._together.is_last or now >= self._together.next:
+                self._tell(self._teller, now, done)
 
     def _tell(self, teller: Teller[Progress], now: float, done: int) -> None:
+        self._together.next = now + self._INTERVAL
         marks = self._marks
         # One mark that is older than the window stays: a rate is taken over no less.
         while len(marks) > 1 and marks[1][0] <= now - _WINDOW:
