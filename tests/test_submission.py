@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -285,6 +286,19 @@ async def test_never_connected() -> None:
             with pytest.raises(ConnectError) as caught:
                 await desk.submit()
             assert (caught.value.billed, len(desk.sent)) == ("no", QUICK.attempts)
+
+
+async def test_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that cannot be looked up has seen nothing: tried again, and then it cost nothing."""
+
+    def unknown(*args: object, **kwargs: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    async with Desk("https://api.nowhere.example") as desk:
+        with pytest.raises(ConnectError) as caught:
+            await desk.submit()
+        assert (caught.value.billed, len(desk.sent)) == ("no", QUICK.attempts)
 
 
 MAINTENANCE = say(None, 455, "maintenance")
