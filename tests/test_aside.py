@@ -26,7 +26,7 @@ class Gate:
 
 async def test_in_order() -> None:
     """Pieces are done one after the other, in the order in which they came."""
-    work, done = Aside(2), list[int]()
+    work, done = Aside(), list[int]()
     for number in range(1000):
         await work.put(lambda number=number: done.append(number))  # type: ignore[misc]
     await work.end()
@@ -35,10 +35,10 @@ async def test_in_order() -> None:
 
 async def test_who_brings_too_much_waits() -> None:
     """So many pieces may be undone; whoever brings another waits until one is done."""
-    work, gate = Aside(2), Gate()
+    work, gate = Aside(), Gate()
     for number in range(2):
-        await asyncio.wait_for(work.put(lambda number=number: gate.piece(number)), 5)  # type: ignore[misc]
-    third = asyncio.ensure_future(work.put(lambda: gate.piece(2)))
+        await asyncio.wait_for(work.put(lambda number=number: gate.piece(number), 2), 5)  # type: ignore[misc]
+    third = asyncio.ensure_future(work.put(lambda: gate.piece(2), 2))
     await asyncio.sleep(0.02)
     assert not third.done()
     gate.open.set()
@@ -50,7 +50,7 @@ async def test_who_brings_too_much_waits() -> None:
 
 async def test_nothing_is_done_after_a_failure() -> None:
     """What fails is kept, and what comes after it is passed over."""
-    work, done = Aside(1), list[str]()
+    work, done = Aside(), list[str]()
 
     def fail() -> None:
         raise OSError("the disk is full")
@@ -65,8 +65,9 @@ async def test_nothing_is_done_after_a_failure() -> None:
 
 async def test_a_cancelled_end_still_waits() -> None:
     """A thread cannot be stopped: who is cancelled leaves when the work has ended."""
-    work, gate = Aside(1), Gate()
-    await work.put(lambda: gate.piece(0))
+    work, gate = Aside(), Gate()
+    await work.put(lambda: gate.piece(0), 1)
+    assert not work.is_idle
     ending = asyncio.ensure_future(work.end())
     await asyncio.sleep(0)
     for _ in range(3):
@@ -77,11 +78,43 @@ async def test_a_cancelled_end_still_waits() -> None:
     with pytest.raises(asyncio.CancelledError):
         await ending
     assert [0] == gate.done
+    assert work.is_idle
+
+
+async def test_the_outcome_of_work() -> None:
+    """Whoever asks for it gets what comes of it, after all that came before, failed or not."""
+    work, done = Aside(), list[str]()
+    await work.put(lambda: done.append("before"), 9)
+    assert 1 == await work.do(lambda: len(done))
+
+    def fail() -> None:
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        await work.do(fail)
+    assert work.failure is None  # it is the asker's
+    await work.put(fail)
+    assert "taken away" == await work.do(lambda: "taken away")
+
+
+async def test_who_is_cancelled_leaves_when_the_work_has_ended() -> None:
+    """What work makes can be taken away only once it is made."""
+    work, gate = Aside(), Gate()
+    doing = asyncio.ensure_future(work.do(lambda: gate.piece(0)))
+    for _ in range(3):
+        await asyncio.sleep(0.01)
+        doing.cancel()
+    await asyncio.sleep(0.01)
+    assert not doing.done()
+    gate.open.set()
+    with pytest.raises(asyncio.CancelledError):
+        await doing
+    assert [0] == gate.done
 
 
 async def test_a_cancelled_put_loses_nothing() -> None:
     """The piece is done although its bringer left; the next may come."""
-    work, gate = Aside(0), Gate()
+    work, gate = Aside(), Gate()
     putting = asyncio.ensure_future(work.put(lambda: gate.piece(0)))
     await asyncio.sleep(0.01)
     putting.cancel()
@@ -95,7 +128,7 @@ async def test_a_cancelled_put_loses_nothing() -> None:
 async def test_no_wakeup_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that ends just as more comes leaves nothing undone."""
     monkeypatch.setattr(aside, "LINGER", 0.0)
-    work, done = Aside(0), list[int]()
+    work, done = Aside(), list[int]()
     for number in range(500):
         await asyncio.wait_for(work.put(lambda number=number: done.append(number)), 10)  # type: ignore[misc]
     assert list(range(500)) == done
@@ -103,7 +136,7 @@ async def test_no_wakeup_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_the_thread_ends_when_nothing_comes() -> None:
     """It is gone soon after the last piece, and another one does the next."""
-    work, names = Aside(0), list[int]()
+    work, names = Aside(), list[int]()
     for _ in range(2):
         await work.put(lambda: names.append(threading.get_ident()))
         deadline = time.monotonic() + 10
@@ -115,7 +148,7 @@ async def test_the_thread_ends_when_nothing_comes() -> None:
 
 def test_a_loop_that_was_closed_hears_nothing() -> None:
     """Work that outlives its loop ends without a word."""
-    work, gate = Aside(0), Gate()
+    work, gate = Aside(), Gate()
 
     async def leave() -> None:
         await asyncio.wait_for(work.put(lambda: gate.piece(0)), 0.01)
@@ -132,16 +165,15 @@ def test_a_loop_that_was_closed_hears_nothing() -> None:
 
 
 async def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The piece is not done then, and the next one starts a thread."""
+    """Its bringer does the piece then, and the next one starts a thread."""
 
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    work, done = Aside(0), list[str]()
+    work, done = Aside(), list[str]()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError):
-            await work.put(lambda: done.append("lost"))
-    await work.end()
-    await work.put(lambda: done.append("kept"))
-    assert ["kept"] == done
+        await work.put(lambda: done.append(threading.current_thread().name))
+        await work.do(lambda: done.append(threading.current_thread().name))
+    await work.put(lambda: done.append(threading.current_thread().name))
+    assert [threading.current_thread().name] * 2 + ["topaz-aside"] == done

@@ -22,10 +22,10 @@ from topaz_async.errors import DownloadError
 from topaz_async.marks import Mark
 from topaz_async.media import is_cut
 from topaz_async.parts import Part
-from topaz_async.writing import BATCH, Writer
+from topaz_async.writing import ROOM, Disk, Writer
 
-#: Bytes of the first batch.
-LEAST = 1 << 20
+#: Bytes of a batch, at first and when they come quickly.
+LEAST, BATCH = 1 << 20, 4 << 20
 HEAD = b"\x00\x00\x00\x18ftypisom"
 FILM = HEAD + random.Random(1).randbytes(2 * BATCH + 12345)
 
@@ -51,8 +51,11 @@ def direct_works(folder: Path) -> bool:
         os.close(handle)
 
 
-async def write(part: Part, sizes: Iterator[int], data: bytes) -> None:
-    writer = Writer(part)
+async def write(part: Part, sizes: Iterator[int], data: bytes, begin: int = 0) -> None:
+    """Write the data in pieces of these sizes, behind so many bytes."""
+    writer = Writer(part, Disk(pages(ROOM)))
+    if begin:
+        await writer.go_on(begin)
     rest = memoryview(data)
     while rest:
         size = next(sizes)
@@ -68,24 +71,56 @@ async def test_the_same_bytes(part: Part, begin: int, size: int) -> None:
     if begin:
         part.write(memoryview(FILM[:begin]))
     sizes = itertools.cycle([size, 100_000, size])
-    await write(part, sizes, FILM[begin:])
+    await write(part, sizes, FILM[begin:], begin)
     assert FILM == publish(part)
 
 
+@pytest.mark.parametrize("quick", ["always", "never", "by turns"])
+async def test_the_same_bytes_in_batches_of_every_size(
+    part: Part, monkeypatch: pytest.MonkeyPatch, quick: str
+) -> None:
+    """Batches grow when they come quickly and shrink when they do not; no byte is lost by it."""
+    moments = itertools.count()
+    turns = {
+        "always": lambda moment: 0.0,
+        "never": lambda moment: 10.0 * moment,
+        "by turns": lambda moment: 10.0 * (moment // 12),
+    }
+    usual, sizes = Part.write, list[int]()
+
+    def note(part: Part, data: memoryview) -> None:
+        time.sleep(random.random() / 200)  # so that batches wait for each other
+        sizes.append(len(data))
+        usual(part, data)
+
+    monkeypatch.setattr(writing, "_now", lambda: turns[quick](next(moments)))
+    monkeypatch.setattr(writing, "_OFTEN", 3)
+    monkeypatch.setattr(Part, "write", note)
+    film = HEAD + random.Random(2).randbytes(40 << 20)
+    await write(part, itertools.cycle([200_000, 300_001]), film)
+    assert film == publish(part)
+    assert {LEAST, BATCH} >= set(sizes[:-1])
+    assert (LEAST in sizes, BATCH in sizes[:-1]) == (True, quick != "never")
+
+
 async def test_whole_pages_go_past_the_cache(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The middle of a film does, from its first page on; only the two ends do not."""
+    """The middle of a film does, from its first page to its last; only the two ends do not."""
     if not direct_works(part._target.parent):
         pytest.skip("this file system knows no direct I/O")
-    asked: list[bool] = []
+    usual, written = parts.FileIO.write, list[tuple[bool, int]]()
 
-    def note(handle: int, on: bool) -> bool:
-        asked.append(on)
-        return set_direct(handle, on)
+    class Noted(parts.FileIO):
+        def write(self, data: Any) -> int:
+            written.append((part._is_direct, usual(self, data)))
+            return written[-1][1]
 
-    monkeypatch.setattr(parts, "set_direct", note)
     part.write(memoryview(FILM[:100]))
-    await write(part, itertools.repeat(65536), FILM[100:])
-    assert [True, False] == asked
+    assert part._file is not None
+    part._file, old = Noted(os.dup(part._file.fileno()), "r+b"), part._file
+    old.close()
+    await write(part, itertools.repeat(65536), FILM[100:], 100)
+    past = sum(size for is_past, size in written if is_past)
+    assert PAGE - 100 + len(FILM) % PAGE == len(FILM) - 100 - past
     assert FILM == publish(part)
 
 
@@ -167,7 +202,7 @@ async def test_a_cancelled_flush_leaves_nobody_writing(
         ended.append(part.size)
 
     monkeypatch.setattr(Part, "write", slowly)
-    writer = Writer(part)
+    writer = Writer(part, Disk(pages(ROOM)))
     await writer.put(FILM[: LEAST + 1000])
     flushing = asyncio.ensure_future(writer.flush(cut=cut))
     await asyncio.sleep(0.05)
@@ -178,15 +213,16 @@ async def test_a_cancelled_flush_leaves_nobody_writing(
 
 
 async def test_no_thread(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that may start no thread gets an error of ours."""
+    """A process that may start no thread writes all the same."""
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("threading.Thread.start", refuse)
-    writer = writing.Writer(part)
-    with pytest.raises(DownloadError, match="no thread can be started"):
-        await writer.put(FILM)
+    writer = Writer(part, Disk(pages(ROOM)))
+    await writer.put(FILM)
+    await writer.flush()
+    assert FILM == publish(part)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux is asked")

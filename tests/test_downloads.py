@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ import aiohttp
 import pytest
 from blockbuster import blockbuster_ctx
 
+from topaz_async import downloads
 from topaz_async.downloads import Downloader
 from topaz_async.errors import (
     DownloadError,
@@ -712,32 +715,128 @@ async def test_cancelled_at_every_step(tmp_path: Path, overwrite: bool) -> None:
         assert await cancel_at_every_step(call, afterwards) > 20
 
 
+@pytest.mark.parametrize("step", ["find", "begin", "write"])
 async def test_cancelled_while_the_disk_is_busy(
-    session: aiohttp.ClientSession, tmp_path: Path
+    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """A caller cancelled, even twice, while a thread is about to make the file leaves none."""
-    loop, free, busy = asyncio.get_running_loop(), threading.Event(), []
+    """A caller cancelled, even twice, while a thread is making the file leaves none."""
+    usual, free, busy = getattr(Part, step), threading.Event(), threading.Event()
 
-    async def keeps_it_busy(peer: Peer) -> None:
-        await peer.request()
-        busy.extend(loop.run_in_executor(None, free.wait) for _ in range(64))
-        await peer.send(http(FILM))
+    def slowly(part: Part, *args: Any) -> None:
+        busy.set()
+        assert free.wait(10)
+        usual(part, *args)
 
-    async with ByteServer(keeps_it_busy) as server:
-        caller = asyncio.create_task(downloader(session).fetch(server.url, tmp_path / "film.mp4"))
+    monkeypatch.setattr(Part, step, slowly)
+    target = tmp_path / "new" / "film.mp4"
+    length = len(FILM) + (step != "write")  # a byte that never comes
+    async with ByteServer(answer(http(FILM, "200 OK", 'ETag: "1"', length=length))) as server:
+        caller = asyncio.create_task(downloader(session).fetch(server.url, target))
         try:
-            await until(lambda: busy)
-            await asyncio.sleep(0.05)  # the answer arrives, and the file is to be made
+            await until(busy.is_set)
             caller.cancel()
             await asyncio.sleep(0)
+            caller.cancel()
             await asyncio.sleep(0.01)
             assert not caller.done()
         finally:
             free.set()
-        await asyncio.gather(*busy)
         with pytest.raises(asyncio.CancelledError):
             await caller
-        assert list(tmp_path.iterdir()) == []
+        assert [place for place in tmp_path.rglob("*") if place.is_file()] == []
+
+
+async def test_memory_is_used_again(
+    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Transfers after each other share memory, transfers beside each other never do."""
+    usual, made = downloads.pages, list[int]()
+
+    def note(size: int) -> memoryview:
+        made.append(size)
+        return usual(size)
+
+    monkeypatch.setattr(downloads, "pages", note)
+    films = [FILM[:12] + bytes([number]) * 9_000_000 for number in range(3)]
+
+    async def answers(peer: Peer) -> None:
+        request = await peer.request()
+        await peer.send(http(films[int(request.path[1:])]))
+
+    brings = downloader(session)
+    async with ByteServer(answers) as server:
+        for number in (0, 1, 2):
+            await brings.fetch(f"{server.url}/{number}", tmp_path / f"{number}.mp4")
+        assert len(made) == 1
+        await asyncio.gather(
+            *(brings.fetch(f"{server.url}/{n}", tmp_path / f"{n}-2.mp4") for n in range(3))
+        )
+        assert len(made) == 3
+        await brings.fetch(f"{server.url}/0", tmp_path / "0-3.mp4")
+        assert len(made) == 3
+    for place in tmp_path.iterdir():
+        assert place.read_bytes() == films[int(place.name[0])]
+
+
+async def test_a_connection_that_breaks_in_an_odd_way(
+    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ends an attempt, all bytes that came are written before the next one goes on."""
+    film, usual = FILM + bytes(3_000_000), aiohttp.StreamReader.readany
+    come, begins = [0], list[int]()
+
+    async def breaks(reader: aiohttp.StreamReader) -> bytes:
+        if len(begins) == 1 and come[0] > 1_200_000:
+            raise OSError(errno.ENOTCONN, "odd")
+        chunk = await usual(reader)
+        come[0] += len(chunk)
+        return chunk
+
+    async def answers(peer: Peer) -> None:
+        asked = (await peer.request()).headers.get("range", "bytes=0-")
+        begin = int(asked.removeprefix("bytes=").removesuffix("-"))
+        span = f"Content-Range: bytes {begin}-{len(film) - 1}/{len(film)}"
+        status = ["206 Partial Content", 'ETag: "1"', span] if begin else ["200 OK", 'ETag: "1"']
+        begins.append(begin)
+        await peer.send(http(film[begin:], *status))
+
+    monkeypatch.setattr(aiohttp.StreamReader, "readany", breaks)
+    async with ByteServer(answers) as server:
+        path = await downloader(session, attempts=2).fetch(server.url, tmp_path / "film.mp4")
+        assert path.read_bytes() == film
+    assert begins[0] == 0
+    assert 1_200_000 < begins[1] <= come[0] - (len(film) - begins[1])
+
+
+async def test_a_disk_that_does_not_take_the_beginning(
+    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails while more is coming ends the download, in words, with nothing left."""
+
+    def fail(part: Part, mark: object) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(Part, "begin", fail)
+    async with ByteServer(answer(http(FILM))) as server:
+        with pytest.raises(DownloadError, match="not be written: Disk quota exceeded") as caught:
+            await downloader(session, attempts=3).fetch(server.url, tmp_path / "film.mp4")
+        assert (len(server.requests), caught.value.retryable) == (1, False)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_program_that_keeps_its_threads_busy(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """A transfer has a thread of its own, so work of the loop's own threads does not hold it up."""
+    loop, free = asyncio.get_running_loop(), threading.Event()
+    busy = [loop.run_in_executor(None, free.wait) for _ in range(64)]
+    try:
+        async with ByteServer(answer(http(FILM))) as server:
+            fetch = downloader(session).fetch(server.url, tmp_path / "film.mp4")
+            assert FILM == (await asyncio.wait_for(fetch, 10)).read_bytes()
+    finally:
+        free.set()
+    await asyncio.gather(*busy)
     await loop.shutdown_default_executor()
 
 

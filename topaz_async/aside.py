@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
+from typing import TypeVar
 
 __all__ = ["Aside"]
+
+T = TypeVar("T")
 
 #: Seconds for which the thread waits for more.  It ends then, and the next piece starts another.
 LINGER = 0.05
@@ -19,40 +24,36 @@ class Aside:
 
     A call to a thread costs a way there and a way back, and both wait for Python's lock.  Here
     the thread stays as long as work comes, and wakes the loop only when the loop waits for it.
-
-    Args:
-        most: Pieces that may be undone when `put` returns.
+    Where no thread can be started, work is done at once by whoever brings it.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         # Held by the thread as long as it runs: who gets it without waiting starts the thread.
         self._baton = threading.Lock()
         self._sent = self._done = 0
         self._wake: asyncio.Future[None] | None = None
-        #: What the first piece that failed raised; nothing is done after it.
+        #: What the first piece that failed raised; no other piece is done after it.
         self.failure: Exception | None = None
 
-    async def put(self, work: Callable[[], object]) -> None:
-        """Let a piece be done after all others; return when few enough are undone.
+    async def put(self, work: Callable[[], object], most: int = 0) -> None:
+        """Let a piece be done after all others; return when no more than `most` are undone."""
+        self._bring(functools.partial(self._try, work))
+        await self._until(self._sent - most)
 
-        Raises:
-            RuntimeError: No thread can be started.
+    async def do(self, work: Callable[[], T]) -> T:
+        """Return what comes of work after all others, failed or not; or raise what it raises.
+
+        A cancelled caller leaves when it has ended: a thread cannot be stopped, and what it makes
+        can be taken away only once it is made.
         """
-        self._queue.put(work)
-        if self._baton.acquire(blocking=False):
-            try:
-                threading.Thread(target=self._run, name="topaz-aside").start()
-            except RuntimeError:
-                self._queue.get_nowait()
-                self._baton.release()
-                raise
-        self._sent += 1
-        await self._until(self._sent - self._most)
+        outcome = Future[T]()
+        self._bring(functools.partial(_fulfil, outcome, work))
+        await self.end()
+        return outcome.result()
 
     async def end(self) -> None:
-        """Return when all is done; a cancelled caller too, for a thread cannot be stopped."""
+        """Return when all is done; a cancelled caller too."""
         cancelled: asyncio.CancelledError | None = None
         while self._done < self._sent:
             try:
@@ -62,6 +63,27 @@ class Aside:
         if cancelled is not None:
             raise cancelled
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all is done."""
+        return self._done == self._sent
+
+    def _bring(self, work: Callable[[], object]) -> None:
+        self._sent += 1
+        self._queue.put(work)
+        if self._baton.acquire(blocking=False):
+            try:
+                threading.Thread(target=self._run, name="topaz-aside").start()
+            except RuntimeError:
+                self._run(0.0)
+
+    def _try(self, work: Callable[[], object]) -> None:
+        if self.failure is None:
+            try:
+                work()
+            except Exception as error:
+                self.failure = error.with_traceback(None)  # its frames hold all of this
+
     async def _until(self, count: int) -> None:
         loop = asyncio.get_running_loop()
         while self._done < count:
@@ -69,26 +91,30 @@ class Aside:
             if self._done < count:  # else it was done before there was anybody to wake
                 await wake
 
-    def _run(self) -> None:
+    def _run(self, linger: float | None = None) -> None:
         while True:
             try:
-                work = self._queue.get(timeout=LINGER)
+                work = self._queue.get(timeout=LINGER if linger is None else linger)
             except queue.Empty:
                 self._baton.release()
                 # What came after the last look and before the release started no thread.
                 if self._queue.empty() or not self._baton.acquire(blocking=False):
                     return
                 continue
-            if self.failure is None:
-                try:
-                    work()
-                except Exception as error:
-                    self.failure = error.with_traceback(None)  # its frames hold all of this
+            work()
             self._done += 1
             wake = self._wake
             if wake is not None and not wake.done():
                 with suppress(RuntimeError):  # the loop was closed
                     wake.get_loop().call_soon_threadsafe(_rouse, wake)
+
+
+def _fulfil(outcome: Future[T], work: Callable[[], T]) -> None:
+    try:
+        outcome.set_result(work())
+    except Exception as error:
+        outcome.set_exception(error)
+        del outcome, work  # else the error's frames would hold it, and it them
 
 
 def _rouse(wake: asyncio.Future[None]) -> None:

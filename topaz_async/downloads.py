@@ -13,6 +13,7 @@ from urllib.parse import urljoin
 import aiohttp
 from yarl import URL
 
+from .direct import pages
 from .errors import (
     DownloadError,
     IntegrityError,
@@ -31,7 +32,7 @@ from .settings import Quotas, RetryPolicy, Timeouts
 from .signed_urls import named_by
 from .transfers import Meter, OnProgress, Together
 from .urls import shown
-from .writing import Writer, on_disk
+from .writing import ROOM, Disk, Writer
 
 __all__ = ["Downloader", "SessionFor"]
 
@@ -84,6 +85,8 @@ class Downloader:
         self._gate = asyncio.Semaphore(quotas.downloads)
         self._retry = retry
         self._proxy_for = proxy_for
+        #: Memory that the last transfer wrote from: new memory is several times as slow.
+        self._memory: list[memoryview] = []
 
     async def fetch(
         self,
@@ -118,15 +121,15 @@ class Downloader:
                 the host can go on where it was, the part that had come.
         """
         part, keep = Part(target, key or named_by(url)), False
-        async with self._gate, Meter(on_progress) as meter:
+        async with self._gate, Meter(on_progress) as meter, self._lent() as disk:
             limit = asyncio.timeout(self._timeouts.download)
             try:
                 async with limit:
-                    await on_disk(part.find)
-                    said = await self._often(url, part, meter, renewals)
+                    await disk.do(part.find)
+                    said = await self._often(url, part, disk, meter, renewals)
                 # Outside of the limit: a file that has got its name is no failure any more.
                 name = (lambda: target) if rename is None else (lambda: rename(said))
-                return await on_disk(
+                return await disk.do(
                     lambda: part.publish(name, overwrite=overwrite, again=rename is not None)
                 )
             except DownloadError as error:
@@ -137,18 +140,29 @@ class Downloader:
                     raise
                 keep = True
             finally:
-                if part.is_open:
-                    await on_disk(lambda: part.leave(keep=keep))
+                if part.is_open or not disk.is_idle:
+                    await disk.do(lambda: part.leave(keep=keep))
             raise DownloadError(
                 f"The download took longer than {self._timeouts.download:g} s.",
                 retryable=True,
                 billed="yes",
             )
 
+    @contextlib.asynccontextmanager
+    async def _lent(self) -> AsyncIterator[Disk]:
+        """Lend what one transfer needs to write; its memory is kept for the next one."""
+        disk = Disk(self._memory.pop() if self._memory else pages(ROOM))
+        try:
+            yield disk
+        finally:
+            if disk.is_idle:  # with a loop that was closed it may not be
+                self._memory = [disk.memory]
+
     async def _often(
         self,
         url: str,
         part: Part,
+        disk: Disk,
         meter: Meter,
         renewals: AsyncIterator[str] | None,
     ) -> str | None:
@@ -156,7 +170,7 @@ class Downloader:
         next_pause, attempt, furthest = pauses(self._retry), 1, part.size
         while True:
             try:
-                return await self._once(url, part, meter)
+                return await self._once(url, part, disk, meter)
             except LinkExpiredError:
                 other = None if renewals is None else await anext(renewals, None)
                 if other is None:
@@ -179,15 +193,23 @@ class Downloader:
             attempt += 1
             await asyncio.sleep(pause)
 
-    async def _once(self, url: str, part: Part, meter: Meter) -> str | None:
+    async def _once(self, url: str, part: Part, disk: Disk, meter: Meter) -> str | None:
         offset = _offset(part)
         headers = {"Accept-Encoding": "identity"}
         if offset and part.mark is not None:
             headers |= asking_for(offset, part.mark)
         try:
             async with self._get(url, headers) as response:
-                total = await self._begin(response, url, part, offset)
-                await self._save(response, part, total, meter)
+                writer = Writer(part, disk, response.headers.get("Content-Type", ""))
+                total = await self._begin(response, url, part, writer, offset)
+                done = await self._save(response, writer, total, meter)
+                if may_be_cut(response) and await disk.do(part.is_cut):
+                    raise IntegrityError(
+                        f"{done} bytes came, and then the film ends in its middle.",
+                        retryable=True,
+                        billed="yes",
+                    )
+                meter.end(done)
                 return response.headers.get("Content-Disposition")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             reason = type(error).__name__
@@ -236,9 +258,9 @@ class Downloader:
         )
 
     async def _begin(
-        self, response: aiohttp.ClientResponse, url: str, part: Part, offset: int
+        self, response: aiohttp.ClientResponse, url: str, part: Part, writer: Writer, offset: int
     ) -> int | None:
-        """Make the part ready for what comes; return the bytes of the whole, if they are known."""
+        """Begin to write what comes; return the bytes of the whole, if they are known."""
         headers = response.headers
         if response.status in _GONE:
             raise LinkExpiredError(
@@ -251,7 +273,7 @@ class Downloader:
             rest = is_rest_of(headers, offset, part.mark)
             if rest is None:
                 raise _OtherBytesError
-            await on_disk(part.go_on, offset)
+            await writer.go_on(offset)
             return self._fitting(rest)
         if offset and response.status == 416:
             raise _OtherBytesError
@@ -264,19 +286,19 @@ class Downloader:
             total = None
         elif validator is not None:
             mark = Mark(part.key, validator, total)
-        await on_disk(part.begin, mark)
+        await writer.begin(mark)
         return total
 
     async def _save(
         self,
         response: aiohttp.ClientResponse,
-        part: Part,
+        writer: Writer,
         total: int | None,
         meter: Meter,
-    ) -> None:
-        meter.begin(total, part.size)
-        writer = Writer(part, response.headers.get("Content-Type", ""))
-        done = part.size
+    ) -> int:
+        """Write all that comes; return the bytes that are there in the end."""
+        done = writer.offset
+        meter.begin(total, done)
         try:
             async with self._unless_still() as still:
                 while chunk := await response.content.readany():
@@ -290,23 +312,13 @@ class Downloader:
                         await writer.put(chunk)
                     self._put_off(still)
                     meter(done)
-        except (aiohttp.ClientError, DownloadError):
+        except (aiohttp.ClientError, OSError, ValueError, DownloadError):
             await writer.flush(cut=True)  # the next attempt goes on from here
-            raise
-        except BaseException:
-            with contextlib.suppress(DownloadError):
-                await writer.idle()
             raise
         await writer.flush()
         if total is not None and done != total:
             raise IntegrityError(f"{done} of {total} bytes came.", retryable=True, billed="yes")
-        if may_be_cut(response) and await on_disk(part.is_cut):
-            raise IntegrityError(
-                f"{done} bytes came, and then the film ends in its middle.",
-                retryable=True,
-                billed="yes",
-            )
-        meter.end(done)
+        return done
 
     @contextlib.asynccontextmanager
     async def _unless_still(self) -> AsyncIterator[asyncio.Timeout]:

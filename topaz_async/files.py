@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Container
+from collections.abc import AsyncGenerator, Callable, Container
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -108,7 +108,7 @@ class Files:
                     url = await anext(renewals, url)
                 return await self._parts.downloader.fetch(
                     url,
-                    await asyncio.to_thread(place),
+                    await _chosen(target, place),
                     key=f"{result.task_id}/{index}",
                     overwrite=overwrite,
                     on_progress=on_progress,
@@ -145,13 +145,18 @@ class Files:
         try:
             return await self._parts.downloader.fetch(
                 url,
-                await asyncio.to_thread(place),
+                await _chosen(target, place),
                 overwrite=overwrite,
                 on_progress=on_progress,
                 rename=None if target.name else place,
             )
         except TopazError as error:  # a link says nothing about what it cost
             raise error.about(billed="no") from None
+
+
+async def _chosen(target: Target, place: Callable[[], Path]) -> Path:
+    """Return the path to write; only for a name in a folder one has to look at the disk."""
+    return place() if target.name else await asyncio.to_thread(place)
 
 
 def _place(

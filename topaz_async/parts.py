@@ -144,15 +144,21 @@ class Part:
         self.size = offset
 
     def write(self, data: memoryview) -> None:
-        """Write on; whole pages, from memory that begins with one, go past the system's cache."""
+        """Write on; whole pages of the file go past the system's cache.
+
+        For that, pages of the memory must begin where those of the file do.
+        """
         while data:
-            done = self._write(data)
+            odd = -self.size % PAGE
+            whole = (len(data) - odd) // PAGE * PAGE
+            piece = data if whole <= 0 else data[: odd or whole]
+            done = self._write(piece, whole > 0 and not odd)
             data = data[done:]
             self.size += done
 
-    def _write(self, data: memoryview) -> int:
+    def _write(self, data: memoryview, direct: bool) -> int:
         assert self._file is not None
-        self._be_direct(not len(data) % PAGE and not self.size % PAGE)
+        self._be_direct(direct)
         try:
             done = self._file.write(data)
         except OSError as error:

@@ -9,53 +9,115 @@ from typing import TypeVar
 
 from .aside import Aside
 from .contents import check_content
-from .direct import PAGE, pages
+from .direct import PAGE
 from .errors import DownloadError
+from .marks import Mark
 from .media import HEAD
 from .parts import Part
 
-__all__ = ["BATCH", "Writer", "ended", "on_disk", "unwritten"]
+__all__ = ["ROOM", "Disk", "Writer"]
 
 T = TypeVar("T")
 
-#: Bytes that are written at once: few at first and over a slow line, so that a process which is
-#: killed loses few; more where they come quickly, for each batch is a way to the thread and to
-#: the disk.
-_LEAST, BATCH = 1 << 20, 4 << 20
-#: Seconds within which a batch must have come for the next one to be larger.
-_QUICK = 0.05
-#: Batches for which there is memory: one is filled while the other is written.
-_BATCHES = 2
+#: Bytes of a batch and how many of them there is memory for: what comes slowly is written soon,
+#: for a process that is killed loses what is not; what comes quickly in large pieces, for each is
+#: a way to the thread and to the disk.
+_SLOW, _FAST = (1 << 20, 4), (4 << 20, 2)
+#: Seconds within which a megabyte must have come, and how often in a row, to be quick.
+_QUICK, _OFTEN = 0.05, 16
+
+#: Bytes of memory to write from.
+ROOM = max(size * count for size, count in (_SLOW, _FAST))
+
+
+class Disk:
+    """A thread and memory to write from, for one transfer.
+
+    Args:
+        memory: So many bytes as ROOM says, beginning with a page.
+    """
+
+    def __init__(self, memory: memoryview) -> None:
+        self.memory = memory
+        self._aside = Aside()
+
+    async def put(self, work: Callable[[], object], most: int) -> None:
+        """Let work be done after all other, unless one has failed; raise what failed by now.
+
+        Args:
+            work: What to do.
+            most: Pieces that may be undone when this returns.
+        """
+        await self._aside.put(work, most)
+        self._check()
+
+    async def end(self) -> None:
+        """Return when all is done, cancelled or not; raise what failed."""
+        await self._aside.end()
+        self._check()
+
+    async def do(self, work: Callable[[], T]) -> T:
+        """Return what comes of work after all other; a cancelled caller leaves when it is done."""
+        try:
+            return await self._aside.do(work)
+        except OSError as error:
+            raise _unwritten(error) from None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all is done."""
+        return self._aside.is_idle
+
+    def _check(self) -> None:
+        failure = self._aside.failure
+        if failure is not None:
+            raise _unwritten(failure) if isinstance(failure, OSError) else failure
 
 
 class Writer:
     """Writes what has come while more is coming, if it is a video as far as its head tells.
 
-    What comes is copied at once: to hold on to it until it is written costs more, for then
-    the memory of every piece is new.
+    What comes is copied at once: to hold on to it until it is written costs more, for then the
+    memory of every piece is new.
+
+    Args:
+        part: Where to write.
+        disk: Who does it.
+        content_type: What the host says that comes.
     """
 
-    def __init__(self, part: Part, content_type: str = "") -> None:
-        self._part = part
+    def __init__(self, part: Part, disk: Disk, content_type: str = "") -> None:
+        self._part, self._disk = part, disk
         self._content_type = content_type
-        self._aside = Aside(_BATCHES - 1)
-        self._memory = pages(BATCH * _BATCHES)
-        self._number = self._size = 0
-        self._is_begun = part.size > 0
-        # The first batch ends with a page of the file, so that the others begin with one.
-        self._most = _LEAST - part.size % PAGE
-        self._since = _now()
+        #: Bytes of the file that were there before.
+        self.offset = 0
+        self._is_begun = False
+        self._size, self._count = _SLOW
+        # Where in the memory the batch begins that is being filled, and ends so far.
+        self._begin = self._end = 0
+        self._since, self._quick = _now(), 0
+
+    async def begin(self, mark: Mark | None) -> None:
+        """Begin with the first byte of what `mark` says."""
+        await self._disk.put(functools.partial(self._part.begin, mark), self._count)
+
+    async def go_on(self, offset: int) -> None:
+        """Go on behind so many bytes that are there."""
+        self.offset, self._is_begun = offset, offset > 0
+        # The disk wants pages of the memory to begin where those of the file do.
+        self._begin = self._end = offset % PAGE
+        await self._disk.put(functools.partial(self._part.go_on, offset), self._count)
 
     @property
     def room(self) -> int:
         """Bytes for which there is room before anybody has to wait."""
-        return self._most - self._size
+        return self._size - self._end % self._size
 
     def keep(self, chunk: bytes | memoryview) -> None:
         """Take bytes for which there is room."""
-        begin = self._number * BATCH + self._size
-        self._memory[begin : begin + len(chunk)] = chunk
-        self._size += len(chunk)
+        end = self._end + len(chunk)
+        self._disk.memory[self._end : end] = chunk
+        self._end = end
 
     async def put(self, chunk: bytes) -> None:
         """Take bytes, however many; return when there is room for more."""
@@ -68,76 +130,39 @@ class Writer:
 
     async def flush(self, *, cut: bool = False) -> None:
         """Write what is left; of a cut, not what is too little to tell a film from a page."""
-        is_enough = self._is_begun or self._size >= HEAD or not cut
+        size = self._end - self._begin
         try:
-            if is_enough and (self._size or not self._is_begun):
+            if size if self._is_begun else size >= HEAD or not cut:
                 await self._write()
         finally:  # cancelled or not, nobody may take the file away while it is written
-            await self._aside.end()
-        self._check()
-
-    async def idle(self) -> None:
-        """Wait until nothing is being written."""
-        await self._aside.end()
-        self._check()
+            await self._disk.end()
 
     async def _write(self) -> None:
-        begin = self._number * BATCH
-        batch = self._memory[begin : begin + self._size]
+        batch = self._disk.memory[self._begin : self._end]
         if not self._is_begun:
             check_content(bytes(batch[:HEAD]), self._content_type)
             self._is_begun = True
-        self._number = (self._number + 1) % _BATCHES
-        now, last = _now(), self._most
-        self._size, self._most = 0, _LEAST
-        if now - self._since < _QUICK:
-            self._most = min(BATCH, _LEAST * (1 + last // _LEAST))
-        try:
-            await self._aside.put(functools.partial(self._part.write, batch))
-        except RuntimeError:
-            raise DownloadError(
-                "The file could not be written: no thread can be started.", billed="yes"
-            ) from None
-        self._check()
+        most = self._turn()
+        await self._disk.put(functools.partial(self._part.write, batch), most)
         self._since = _now()
 
-    def _check(self) -> None:
-        if self._aside.failure is not None:
-            raise unwritten(self._aside.failure)
+    def _turn(self) -> int:
+        """Go to the memory of the next batch; return how many may be unwritten for it."""
+        is_quick = _now() - self._since < _QUICK * self._size / _SLOW[0]
+        self._quick = self._quick + 1 if is_quick else 0
+        size, count = _FAST if self._quick >= _OFTEN else _SLOW
+        is_same = size == self._size
+        if not is_same or self._end == size * count:
+            self._end = 0
+        self._begin, self._size, self._count = self._end, size, count
+        return count - 1 if is_same else 0  # batches of the other size lie across its borders
 
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def on_disk(function: Callable[..., T], *args: object) -> T:
-    """Run a function in a thread; a cancelled caller leaves when it has ended.
-
-    A thread cannot be stopped, and what it makes can be taken away only once it is made.
-    """
-    return await ended(asyncio.get_running_loop().run_in_executor(None, function, *args))
-
-
-async def ended(work: asyncio.Future[T]) -> T:
-    """Return the outcome of work in a thread, once it has ended, cancelled or not."""
-    cancelled: asyncio.CancelledError | None = None
-    while not work.done():
-        try:
-            await asyncio.wait([work])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    failure = work.exception()
-    if cancelled is not None:
-        raise cancelled
-    if failure is not None:
-        raise unwritten(failure)
-    return work.result()
-
-
-def unwritten(failure: BaseException) -> BaseException:
-    """Return what to raise for what went wrong in a thread."""
-    if not isinstance(failure, OSError):
-        return failure
+def _unwritten(failure: OSError) -> DownloadError:
     reason = failure.strerror or type(failure).__name__
     return DownloadError(
         f"The file could not be written: {reason}.",
