@@ -2,13 +2,18 @@
 
 Run it as a script: `python tests/benchmarks/bench_downloads.py [--folder DISK] [--rounds 7]`.  The
 server is a process of its own that sends from memory; so is each contestant, and they take
-turns.  `plain` is `async for chunk in response.content.iter_any(): file.write(chunk)`; beside
-it stand the same with an fsync at the end, for ours makes a file durable before it gets its
-name, and the same with each write in a thread, for ours never blocks the loop.  `disk alone`
-fetches nothing: it writes as many bytes of its own past the system's cache, and makes file and
-name durable, which is what nobody who does that can be faster than.  Everybody comes once in each
-round; ratios are taken within rounds, to plain, for rates to plain with fsync as well.  Medians
-of all rounds are printed.  Files are written to the folder, which is the current one by default.
+turns.  Each brings the file once, which loads modules and fills caches, and then as often as makes
+200 MB, under names of their own.
+
+`plain` is `async for chunk in response.content.iter_any(): file.write(chunk)`; beside it stand the
+same with an fsync at the end, for ours makes a file durable before it gets its name, and the same
+with each write in a thread, for ours never blocks the loop.  `disk alone` fetches nothing: it
+writes as many bytes of its own past the system's cache, and makes file and name durable, which is
+what nobody who does that can be faster than.
+
+Everybody comes once in each round; ratios are taken within rounds, to plain, for rates to plain
+with fsync as well.  Medians of all rounds are printed.  The lag is how late the loop hears a clock
+outside.  Files are written to the folder, which is the current one by default.
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ from pathlib import Path
 
 import aiohttp
 import attrs
+from lateness import lateness
 
 from topaz_async import TopazClient
 
@@ -41,25 +47,22 @@ from topaz_async import TopazClient
 #: are what a line of one gigabit carries.
 CASES = ((10 << 20, 0), (200 << 20, 0), (200 << 20, 125_000_000))
 
-#: Seconds between two looks at the loop's lag.
-TICK = 0.002
-
 _HEAD = b"\x00\x00\x00\x18ftypisom"
 _BLOCK = _HEAD + bytes(range(256)) * 4096
 
 
 @attrs.frozen
 class Cost:
-    """What one transfer took."""
+    """What transfers took."""
 
     #: Bytes a second.
     rate: float
     #: Bytes by which the process grew at its peak.
-    memory: int
-    #: Seconds by which the loop was late in 99 of 100 looks; None for what has no loop.
-    lag: float | None
-    #: Seconds of this process's CPU.
-    cpu: float
+    memory: int = 0
+    #: Seconds of this process's CPU, for one of them.
+    cpu: float = 0.0
+    #: Seconds by which the loop was late, each time that the clock rang.
+    late: list[float] = attrs.field(factory=list)
 
 
 # -- the server ----------------------------------------------------------------------------------
@@ -176,48 +179,50 @@ DOWNLOADS: dict[str, Callable[[str], contextlib.AbstractAsyncContextManager[Brin
 }
 
 
-async def measure(who: str, url: str, target: Path) -> Cost:
-    """Bring a small file first, which loads modules and fills caches; then the file."""
+async def measure(who: str, url: str, folder: Path, times: int) -> Cost:
+    """Bring a file as often as that, after a first time that does not count."""
     async with DOWNLOADS[who](url) as bring:
-        await bring(url.partition("/download")[0] + "/download/0/100000", target)
-        target.unlink()
-        late: list[float] = []
-        loop = asyncio.get_running_loop()
+        first = folder / "first.mp4"
+        await bring(url.rpartition("/")[0] + "/100000", first)
+        first.unlink()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        cpu, begun = time.process_time(), time.perf_counter()
-        task = asyncio.ensure_future(bring(url, target))
-        while not task.done():
-            due = loop.time() + TICK
-            await asyncio.wait([task], timeout=TICK)
-            late.append(max(0.0, loop.time() - due))
-        await task
-        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+        await bring(url, first)
+        size = first.stat().st_size
+        os.sync()
+        async with lateness() as late:
+            cpu, begun = time.process_time(), time.perf_counter()
+            for number in range(times):
+                await bring(url, folder / f"{number}.mp4")
+            seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    lag = statistics.quantiles(late, n=100)[98] if len(late) > 1 else late[0]
-    return Cost(target.stat().st_size / seconds, grown * 1024, lag, cpu)
+    return Cost(size * times / seconds, grown * 1024, cpu / times, late)
 
 
-def curl(url: str, target: Path) -> Cost:
+def curl(url: str, folder: Path, times: int) -> Cost:
     """Run curl, with its own word about the time it took."""
-    form = '{"seconds": %{time_total}}'
-    done = subprocess.run(
-        ["curl", "-s", "-o", str(target), "-w", form, url], capture_output=True, check=True
-    )
-    return Cost(target.stat().st_size / json.loads(done.stdout)["seconds"], 0, None, 0.0)
+    form, seconds = '{"seconds": %{time_total}}', 0.0
+    for number in range(times):
+        place = folder / f"{number}.mp4"
+        done = subprocess.run(
+            ["curl", "-s", "-o", str(place), "-w", form, url], capture_output=True, check=True
+        )
+        seconds += json.loads(done.stdout)["seconds"]
+    return Cost(place.stat().st_size * times / seconds)
 
 
-def contest(who: str, url: str, target: Path) -> Cost:
+def contest(who: str, url: str, folder: Path, times: int) -> Cost:
     """Let one contestant bring a file, in a process of its own."""
+    folder.mkdir()
     if who == "curl":
-        cost = curl(url, target)
+        cost = curl(url, folder, times)
     else:
         done = subprocess.run(
-            [sys.executable, __file__, "--contestant", who, url, str(target)],
+            [sys.executable, __file__, "--contestant", who, url, str(folder), str(times)],
             stdout=subprocess.PIPE,
             check=True,
         )
         cost = Cost(**json.loads(done.stdout))
-    target.unlink()
+    shutil.rmtree(folder)
     os.sync()  # nobody pays for what another one has left to the disk
     return cost
 
@@ -237,11 +242,15 @@ def table(title: str, costs: dict[str, list[Cost]]) -> None:
         if who != "curl":
             cpu = statistics.median(cost.cpu for cost in each)
             memory = max(cost.memory for cost in each)
-            lag = statistics.median(cost.lag or 0.0 for cost in each)
-            plain = statistics.median(cost.lag or 0.0 for cost in costs["plain"])
-            line += f"{cpu * 1e3:>8.0f} ms{memory / 1e6:>6.1f} MB"
+            lag, plain = lag_of(each), lag_of(costs["plain"])
+            line += f"{cpu * 1e3:>8.1f} ms{memory / 1e6:>6.1f} MB"
             line += f"{lag * 1e3:>8.2f} ms{lag / plain:>7.2f}"
         print(line, flush=True)
+
+
+def lag_of(costs: list[Cost]) -> float:
+    """Return by how many seconds the loop was late at most in 99 of 100 times."""
+    return statistics.quantiles((each for cost in costs for each in cost.late), n=100)[98]
 
 
 def main(folder: Path, rounds: int) -> None:
@@ -254,14 +263,15 @@ def main(folder: Path, rounds: int) -> None:
         assert server.stdout is not None
         url = f"http://127.0.0.1:{int(server.stdout.readline())}"
         print(f"{'':<43}{'rate':<5}{'ratio':>7}{'to fsync':>10}", end="")
-        print(f"{'CPU':>11}{'memory':>9}{'lag p99':>11}{'ratio':>7}")
+        print(f"{'CPU each':>11}{'memory':>9}{'lag p99':>11}{'ratio':>7}")
         for size, pace in CASES:
             costs: dict[str, list[Cost]] = {who: [] for who in names}
+            times = max(1, CASES[-1][0] // size)
             for turn in range(rounds):
                 # Whoever comes first finds the disk idle: everybody does in turn.
                 for who in names[turn % len(names) :] + names[: turn % len(names)]:
                     link = f"{url}/download/{pace}/{size}"
-                    costs[who].append(contest(who, link, folder / "film.mp4"))
+                    costs[who].append(contest(who, link, folder / "to", times))
             table(f"{size >> 20} MB{f' at {pace / 1e6:.0f} MB/s' if pace else ''}", costs)
     finally:
         server.kill()
@@ -273,13 +283,13 @@ if __name__ == "__main__":
     parser.add_argument("--folder", type=Path, default=Path(), help="a folder on the disk to test")
     parser.add_argument("--rounds", type=int, default=7, help="of each contestant and size")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--contestant", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--contestant", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         serve()
     elif options.contestant:
-        name, link, place = options.contestant
-        print(json.dumps(attrs.asdict(asyncio.run(measure(name, link, Path(place))))))
+        name, link, place, count = options.contestant
+        print(json.dumps(attrs.asdict(asyncio.run(measure(name, link, Path(place), int(count))))))
     else:
         with tempfile.TemporaryDirectory(dir=options.folder) as made:
             main(Path(made), options.rounds)
