@@ -30,7 +30,7 @@ def backoff_fork(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     session.run("pip", "uninstall", "-q", "-y", "backoff")
     session.install("--no-deps", "python-backoff")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "4", *session.posargs)
 
 
 @nox.session
@@ -38,7 +38,7 @@ def oldest(session: nox.Session) -> None:
     """Run the tests with the oldest versions of the core dependencies that are allowed."""
     session.install("-e", ".[test]")
     session.install(*(d.replace(">=", "==") for d in PYPROJECT["project"]["dependencies"]))
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "4", *session.posargs)
 
 
 @nox.session

@@ -99,7 +99,7 @@ async def test_the_bot_runs_as_it_stands(
 
 def test_the_two_commands_are_one_line_each() -> None:
     """Set-up, demo and tests need nothing but what the lines themselves install."""
-    for marker, last in (("demo", "topaz-async demo"), ("tests", "pytest -q")):
+    for marker, last in (("demo", "topaz-async demo"), ("tests", "pytest -q -n 4")):
         found = re.search(rf"<!-- {marker} -->\n```console\n(.*)\n```", README)
         assert found is not None
         assert found[1].startswith("python3 -m venv ")
