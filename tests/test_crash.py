@@ -242,7 +242,7 @@ async def test_an_exchange_cut_by_aclose_is_unknown_at_once(world: World) -> Non
     await world.sandbox.books.until(lambda books: len(books.tasks) == 1)
     await world.restart(0, how="client")
     assert isinstance(call.error, ClientClosedError)
-    assert (call.error.billed, call.error.reference) == ("unknown", None)
+    assert (call.error.billed, call.error.reference) == ("unknown", "r")
     assert [job.unknown async for job in world.lives[0].client.recover()] == [True]
     for at in (0, 1):
         with pytest.raises(SubmitUnknownError):

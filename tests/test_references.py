@@ -14,6 +14,7 @@ import pytest
 from topaz_async import (
     Budget,
     BudgetError,
+    ClientClosedError,
     ConfigurationError,
     InsufficientCreditsError,
     InvalidInputError,
@@ -25,6 +26,7 @@ from topaz_async import (
     SubmitUnknownError,
     TaskFailedError,
     TopazClient,
+    WaitTimeoutError,
 )
 from topaz_async.ports import Claim, Intent
 from topaz_async.sandbox import CopyEngine, Fault, Sandbox
@@ -513,3 +515,83 @@ async def test_a_refusal_that_was_not_written_down_does_not_hold_up_its_own_repe
         job = await topaz.submit(tiny_clip, reference="a")
     await journal.aclose()
     assert [job.task_id] == list(sandbox.books.tasks)
+
+
+async def test_who_has_not_found_out_does_not_say_that_nothing_was_billed(
+    sandbox: Sandbox, clip: Path, tmp_path: Path
+) -> None:
+    """A call that ends while the task of its reference is being bought says that nobody knows."""
+    sandbox.add_fault(Fault("createTask", "slow", seconds=0.5))
+    path = tmp_path / "jobs.sqlite"
+    async with client_of(sandbox, journal=path) as one:
+        two = client_of(sandbox, journal=path)
+        first = asyncio.create_task(one.upscale(clip, reference="r"))
+        await until(lambda: sandbox.books.count("createTask") == 1)
+        for client in (one, two):
+            with pytest.raises(WaitTimeoutError, match="was not known yet") as caught:
+                await client.upscale(clip, reference="r", total_timeout=0.1)
+            error = caught.value
+            assert ("unknown", "r", False) == (error.billed, error.reference, error.retryable)
+        waits = asyncio.create_task(two.submit(clip, reference="r"))
+        await asyncio.sleep(0.05)
+        await two.aclose()
+        with pytest.raises(ClientClosedError) as closed:
+            await waits
+        assert ("unknown", "r") == (closed.value.billed, closed.value.reference)
+        await first
+    assert 1 == len(sandbox.books.tasks)
+
+
+async def test_before_the_post_of_a_free_reference_nothing_was_billed(
+    sandbox: Sandbox, clip: Path, tmp_path: Path
+) -> None:
+    """Once it is known that the reference stands for nothing, a time-out says so."""
+    sandbox.add_fault(Fault("file-stream-upload", "slow", seconds=0.5))
+    async with client_of(sandbox, journal=tmp_path / "jobs.sqlite") as client:
+        with pytest.raises(WaitTimeoutError, match="nothing was submitted") as caught:
+            await client.upscale(clip, reference="r", total_timeout=0.2)
+    assert ("no", "r", True) == (
+        caught.value.billed, caught.value.reference, caught.value.retryable
+    )  # fmt: skip
+    assert 0 == sandbox.books.count("createTask")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_consent_to_a_failed_task_buys_once(
+    sandbox: Sandbox, clip: Path, tmp_path: Path, kept: bool
+) -> None:
+    """Of twenty callers who all want one failed task tried again, one buys."""
+    sandbox.add_fault(Fault("createTask", "fail", times=99))
+    async with client_of(sandbox, journal=tmp_path / "jobs.sqlite" if kept else None) as client:
+        with pytest.raises(TaskFailedError):
+            await client.upscale(clip, reference="r")
+        again = [client.submit(clip, reference="r", resubmit_failed=True) for _ in range(20)]
+        jobs = await asyncio.gather(*again)
+        assert 1 == len({job.task_id for job in jobs})
+        assert 2 == len(sandbox.books.tasks)
+        with pytest.raises(TaskFailedError):
+            await jobs[0]
+        assert jobs[0] != await client.submit(clip, reference="r", resubmit_failed=True)
+
+
+async def test_consent_to_a_failed_task_is_not_for_the_next_one(
+    sandbox: Sandbox, clip: Path, tiny_clip: Path, tmp_path: Path
+) -> None:
+    """Two clients want one failed task tried again: what the first one buys and sees fail is not
+    bought a third time by the second, which queued meanwhile.
+    """
+    sandbox.add_fault(Fault("createTask", "fail", times=99))
+    path, narrow = tmp_path / "jobs.sqlite", Quotas(submits=1, submit_window=1.0)
+    async with (
+        client_of(sandbox, journal=path) as one,
+        client_of(sandbox, journal=path, quotas=narrow) as other,
+    ):
+        with pytest.raises(TaskFailedError):
+            await one.upscale(clip, reference="r")
+        await other.submit(tiny_clip)  # its next submit queues
+        late = asyncio.create_task(other.submit(clip, reference="r", resubmit_failed=True))
+        await asyncio.sleep(0.1)
+        with pytest.raises(TaskFailedError) as caught:
+            await one.upscale(clip, reference="r", resubmit_failed=True)
+        assert caught.value.task_id == (await late).task_id
+    assert 3 == len(sandbox.books.tasks)

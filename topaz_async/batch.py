@@ -253,6 +253,7 @@ class Batch:
         on_update = self._on_update
         try:
             with self._story.calls.enter() as call:
+                call.asks_for(order.intent.reference)
                 done = await self._story.finished(order, self._target)
                 if done is not None and done.path and not self._claims(done.path, order):
                     done = None  # this batch has replaced it, or is about to: it is brought anew
@@ -270,16 +271,27 @@ class Batch:
                         done = await self._bring(order, done)
                 return _ok(outcome, done)
         except TopazError as error:
-            self._out_of_credits |= isinstance(error, InsufficientCreditsError)
-            task_id = outcome.task_id or error.task_id
-            record = getattr(error, "record", None)
-            return attrs.evolve(
-                outcome,
-                status=status_of(error, task_id),
-                task_id=task_id,
-                credits=None if record is None else record.credits_consumed,
-                error=error,
+            failure = error
+        except Exception as error:  # the caller's own objects, or a defect of ours
+            _log.exception("Item %d of a batch failed in an unforeseen way.", blank.index)
+            failure = TopazError(
+                f"It failed in an unforeseen way: {type(error).__name__}.",
+                reference=order.intent.reference,
+                task_id=order.task_id or outcome.task_id,
+                billed="yes" if outcome.task_id else order.billed,
             )
+        task_id = outcome.task_id or failure.task_id
+        # Of a task that was made the service asks for no more credits.
+        out_of_credits = isinstance(failure, InsufficientCreditsError) and outcome.task_id is None
+        self._out_of_credits |= out_of_credits
+        record = getattr(failure, "record", None)
+        return attrs.evolve(
+            outcome,
+            status=status_of(failure, task_id),
+            task_id=task_id,
+            credits=None if record is None else record.credits_consumed,
+            error=failure,
+        )
 
     async def _bring(self, order: Order, result: UpscaleResult) -> UpscaleResult:
         assert self._target is not None

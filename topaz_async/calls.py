@@ -16,7 +16,9 @@ class Call:
     Entered for as long as the call is under way.
     """
 
-    __slots__ = ("_calls", "_cancelling", "_closed", "_task", "billed", "task_id")
+    __slots__ = (
+        "_calls", "_cancelling", "_closed", "_task", "billed", "reference", "task_id", "where"
+    )  # fmt: skip
 
     def __init__(self, calls: Calls, task: asyncio.Task[object]) -> None:
         self._calls = calls
@@ -24,7 +26,16 @@ class Call:
         self._cancelling = task.cancelling()
         self._closed = False
         self.task_id: str | None = None
+        self.reference: str | None = None
         self.billed: Billed = "no"
+        #: How far it is.
+        self.where = "nothing was submitted"
+
+    def asks_for(self, reference: str | None) -> None:
+        """What its reference stands for is not known yet: it may be a task that is paid for."""
+        if reference is not None:
+            self.reference, self.billed = reference, "unknown"
+            self.where = "whether its reference has a task already was not known yet"
 
     def __enter__(self) -> Call:
         self._calls.begin(self)
@@ -44,6 +55,7 @@ class Call:
             raise ClientClosedError(
                 "The client was closed while this call was under way.",
                 task_id=self.task_id,
+                reference=self.reference,
                 billed=self.billed,
                 hint=self.task_id
                 and f"The task goes on: wait_for_result({self.task_id!r}) of a new client gets it.",

@@ -18,6 +18,7 @@ import attrs
 from .calls import Call, Calls
 from .engine import Engine, since, traits_of
 from .errors import (
+    Billed,
     ConfigurationError,
     DownloadError,
     InvalidInputError,
@@ -175,15 +176,21 @@ class Chapters:
         self._parts.doorbell.listen()
         reference = order.intent.reference
         lock = self._lock_of(reference)
+        order.is_open = reference is not None
         try:
             await self._parts.submitter.weigh_consent(order)
             async with lock:
                 task_id = await self._known(order)
+                order.is_open = False
                 if task_id is None:
                     task_id = await self._bought(order, on_progress)
         except asyncio.CancelledError:
-            call.task_id = order.task_id
-            call.billed = "yes" if order.task_id else "unknown" if order.sent else "no"
+            call.asks_for(reference)
+            call.task_id, call.billed = order.task_id, order.billed
+            if order.sent:
+                call.where = "its createTask is under way"
+            elif not order.is_open:
+                call.where = "nothing was submitted"
             raise
         except TopazError as error:
             raise error.about(reference=reference) from None
@@ -272,6 +279,10 @@ class Chapters:
             raise error.about(reference=job.reference) from None
         return settle(record, job.reference, life=self._result_life)
 
+    def billed(self, job: Job) -> Billed:
+        """What is known of a task's cost before anybody asks for it."""
+        return self._parts.poller.billed(job.task_id)
+
     def _listen(self) -> None:
         """Hear of callbacks, and of those to other processes if that can concern us."""
         self._parts.doorbell.listen()
@@ -280,7 +291,7 @@ class Chapters:
 
     async def _known_id(self, job: Job) -> str:
         if job.unknown and job.reference is not None and self.keeps_a_journal:
-            entry = await self.journal.find(job.reference)
+            entry = await self._parts.memory.journal.find(job.reference)
             if entry is not None and entry.task_id is not None:
                 return entry.task_id  # it was found again
             if entry is not None and entry.submit == "unknown":
@@ -307,7 +318,7 @@ class Chapters:
 
     @property
     def journal(self) -> Journal:
-        return self._parts.memory.journal
+        return self._parts.memory.given
 
     @property
     def keeps_a_journal(self) -> bool:
@@ -318,7 +329,7 @@ class Chapters:
         reference = order.intent.reference
         if reference is None or target is None or not self.keeps_a_journal:
             return None
-        entry = await self.journal.find(reference)
+        entry = await self._parts.memory.journal.find(reference)
         if entry is None or entry.task_id is None or entry.path is None:
             return None
         path = Path(entry.path)
@@ -339,7 +350,7 @@ class Chapters:
         await self._parts.submitter.catch_up()
         await self._find_again()
         jobs = []
-        for entry in await self.journal.jobs("unfinished"):
+        for entry in await self._parts.memory.journal.jobs("unfinished"):
             if entry.task_id is not None:
                 self._parts.poller.made(entry.task_id, traits_of(entry.intent), ago=since(entry))
                 if self._callback_url is not None and entry.intent.nonce is not None:
@@ -355,7 +366,7 @@ class Chapters:
         return jobs
 
     async def bind(self, reference: str, job: Job) -> Job:
-        entry = await self.journal.find(reference)
+        entry = await self._parts.memory.journal.find(reference)
         if entry is None:
             raise JournalError(
                 f"No submit of the reference {clean(reference, 80)!r} is known.",
@@ -366,7 +377,11 @@ class Chapters:
         # Of several attempts the nonce tells which one it was.
         nonce = nonce_in(wire.sent_callback(record) or "")
         if nonce is not None and nonce != entry.intent.nonce:
-            attempts = [each for each in await self.journal.jobs() if each.intent.nonce == nonce]
+            attempts = [
+                each
+                for each in await self._parts.memory.journal.jobs()
+                if each.intent.nonce == nonce
+            ]
             # An attempt that was refused and repeated has the nonce of the one that was lost.
             attempts.sort(key=lambda each: each.submit not in ("unknown", "intent"))
             entry = attempts[0] if attempts else entry
@@ -379,7 +394,7 @@ class Chapters:
                 reference=reference,
                 billed="unknown",
             )
-        for other in await self.journal.jobs("made"):
+        for other in await self._parts.memory.journal.jobs("made"):
             if other.task_id == job.task_id and other.intent.reference != reference:
                 raise ReferenceConflictError(
                     f"Task {job.task_id} is that of {clean(other.intent.reference, 80)!r} already.",
@@ -387,7 +402,7 @@ class Chapters:
                     reference=reference,
                     billed="unknown",
                 )
-        await self.journal.bind(entry.id, job.task_id)
+        await self._parts.memory.journal.bind(entry.id, job.task_id)
         return attrs.evolve(job, reference=reference)
 
     async def download(
@@ -424,7 +439,7 @@ class Chapters:
 
     async def _result_of(self, call: Call, what: UpscaleResult | Job) -> UpscaleResult:
         if isinstance(what, Job):
-            call.task_id, call.billed = what.task_id, "unknown"
+            call.task_id, call.billed = what.task_id, self.billed(what)
             what = await self.wait(what, 900.0, None)
         call.task_id, call.billed = what.task_id, "yes"
         return what
@@ -439,19 +454,18 @@ class Chapters:
         except TimeoutError:
             if not limit.expired():
                 raise
-            where, hint = "nothing was submitted", None
+            where, hint = call.where, None
             if call.task_id:
                 where = f"task {call.task_id} goes on"
                 hint = f"wait_for_result({call.task_id!r}) waits again."
+            elif call.reference is not None and call.billed == "unknown":
+                hint = "The same call again waits for the task of its reference, if there is one."
             elif call.billed == "unknown":
-                where = "its createTask is under way"
-                hint = (
-                    "Its task id goes to the journal and the log; with a reference, the same "
-                    "call again waits for the same task."
-                )
+                hint = "Its task id goes to the journal and the log."
             raise WaitTimeoutError(
                 f"The call did not end within {seconds:g} s; {where}.",
                 task_id=call.task_id,
+                reference=call.reference,
                 retryable=call.billed == "no",
                 billed=call.billed,
                 hint=hint,

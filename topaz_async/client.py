@@ -197,7 +197,8 @@ class TopazClient:
                 file.
             resubmit_unknown: Your consent to submit although an earlier submit of this
                 reference may have made a task; it holds for what is unknown as the call begins.
-            resubmit_failed: Submit again when the reference's task failed at the service.
+            resubmit_failed: Submit again when the reference's task has failed at the service, as
+                far as is known when the call begins.
             on_progress: Called with the `Progress` of the upload, at most 20 times a second;
                 a function or a coroutine function. What it raises is logged once.
 
@@ -264,7 +265,7 @@ class TopazClient:
         job = self.job(task)
         seconds = check_timeout(timeout)
         with self._enter() as call:
-            call.task_id, call.billed = job.task_id, "unknown"
+            call.task_id, call.billed = job.task_id, self._chapters.billed(job)
             return await self._chapters.wait(job, seconds, on_update)
 
     async def upscale(
@@ -337,6 +338,7 @@ class TopazClient:
                 )
                 if target is not None:
                     order.deliver_to(target.folder, target.name)
+                call.asks_for(reference)
                 done = await story.finished(order, target)
                 if done is not None:
                     return done

@@ -56,6 +56,13 @@ class Debts:
     def __bool__(self) -> bool:
         return bool(self._debts)
 
+    def owed(self, reference: str) -> tuple[Entry, Outcome] | None:
+        """Return what a reference came to and its journal does not know yet."""
+        for debt in self._debts:
+            if debt.entry.intent.reference == reference:
+                return debt.entry, debt.outcome
+        return None
+
     async def write(self, journal: Journal, entry: Entry, outcome: Outcome) -> None:
         """Write an outcome down now, or say that it could not be done and do it later."""
         debt = _Debt(journal, entry, outcome)

@@ -147,7 +147,7 @@ class SqliteJournal:
         """Write the intent down unless its reference forbids it, in one transaction.
 
         See `decide`; an intent without a reference is always granted.  `consented_to` is the
-        entry that `resubmit_unknown` is about; None is any.
+        entry that the two consents are about; None is any.
         """
         wish = _Wish(intent, resubmit_unknown, consented_to, resubmit_failed)
         job = self._writer.submit_one(self._claim_all, wish)
@@ -188,12 +188,13 @@ class SqliteJournal:
         if entry.submit == "intent" and not alive:
             settle(db, entry.id, "unknown", words=_DIED)
             entry = attrs.evolve(entry, submit="unknown", words=_DIED)
+        is_meant = wish.consented_to in (None, entry.id)
         verdict = decide(
             entry,
             wish.intent.fingerprint,
             owner_alive=alive,
-            resubmit_unknown=wish.resubmit_unknown and wish.consented_to in (None, entry.id),
-            resubmit_failed=wish.resubmit_failed,
+            resubmit_unknown=wish.resubmit_unknown and is_meant,
+            resubmit_failed=wish.resubmit_failed and is_meant,
         )
         return None if verdict == "granted" else Claim(verdict, entry)
 

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import os
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, cast
 
 from .errors import ConfigurationError, JournalError
+from .guard import Guarded
 from .journal import SqliteJournal
 from .models import TaskRecord
 from .ports import Entry, Intent, Journal
@@ -34,14 +35,17 @@ class Memory:
     """
 
     def __init__(self, journal: Journal | str | os.PathLike[str] | None) -> None:
+        self._given: Journal | None
+        self._journal: Journal | None
+        self._is_ours = isinstance(journal, (str, os.PathLike))
         if isinstance(journal, (str, os.PathLike)):
-            self._journal: Journal | None = SqliteJournal(journal)
-            self._is_ours = True
+            self._given = self._journal = SqliteJournal(journal)
+        elif journal is None or type(journal) is SqliteJournal:
+            self._given = self._journal = journal
+        elif hasattr(journal, "claim"):
+            self._given, self._journal = journal, cast(Journal, Guarded(journal))
         else:
-            if journal is not None and not hasattr(journal, "claim"):
-                raise ConfigurationError(f"{quoted(journal, 40)} is no journal and no path.")
-            self._journal = journal
-            self._is_ours = False
+            raise ConfigurationError(f"{quoted(journal, 40)} is no journal and no path.")
         self._fleeting: SqliteJournal | None = None
         self._has_told = False
         self._notes: set[asyncio.Task[None]] = set()
@@ -59,6 +63,11 @@ class Memory:
                 hint='Pass TopazClient(journal="topaz.sqlite").',
             )
         return self._journal
+
+    @property
+    def given(self) -> Journal:
+        """The same, as the caller handed it in."""
+        return self.journal if self._given is None else self._given
 
     @property
     def is_kept(self) -> bool:

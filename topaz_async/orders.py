@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from .durations import check_timeout
-from .errors import InvalidInputError
+from .errors import Billed, InvalidInputError
 from .media import Media, content_hash, inspect
 from .models import TaskInput, UpscaleFactor, UpscaleInput
 from .names import own_name, safe_name
@@ -52,15 +52,24 @@ class Order:
     intent: Intent
     callback_url: str | None = None
     resubmit_unknown: bool = False
-    #: The journal's entry for which that consent was given.
-    consented_to: int | None = None
     resubmit_failed: bool = False
+    #: The journal's entry to which that consent was given.
+    consented_to: int | None = None
+    #: Its reference may stand for a task already: nobody has found out yet.
+    is_open: bool = False
     #: Nobody waits for it any more: do not send it if it has not been sent.
     abandoned: bool = False
     #: Its request may have left; until it is refused, nobody knows what it bought.
     sent: bool = False
     #: Known as soon as the service has answered.
     task_id: str | None = None
+
+    @property
+    def billed(self) -> Billed:
+        """What is known of the cost of its work, whoever submitted it."""
+        if self.task_id is not None:
+            return "yes"
+        return "unknown" if self.sent or self.is_open else "no"
 
     @property
     def may_have_bought(self) -> bool:

@@ -415,7 +415,7 @@ class Poller:
         known = self._experience.of(watched.task_id)
         if isinstance(error, TaskNotFoundError):
             if known is None or now - known.seen > self._policy.grace:
-                self._end(watched, error)
+                self._end(watched, error.about(billed=self.billed(watched.task_id)))
                 return
         else:
             watched.failures += 1
@@ -427,7 +427,7 @@ class Poller:
             if spent or fatal:
                 self._end(
                     watched,
-                    error.about(task_id=watched.task_id, billed=self._billed(watched.task_id)),
+                    error.about(task_id=watched.task_id, billed=self.billed(watched.task_id)),
                 )
                 return
         if isinstance(error, RateLimitError):
@@ -451,14 +451,15 @@ class Poller:
         for watch in tuple(watched.watches):
             watch.fail(error)
 
-    def _billed(self, task_id: str) -> Billed:
+    def billed(self, task_id: str) -> Billed:
+        """Whether a task certainly exists: this client made it, or has seen it."""
         return "unknown" if self._experience.of(task_id) is None else "yes"
 
     def _closed_error(self, task_id: str) -> ClientClosedError:
         return ClientClosedError(
             "The client was closed while a task was waited for.",
             task_id=task_id,
-            billed=self._billed(task_id),
+            billed=self.billed(task_id),
             hint=f"The task goes on: a new client's wait_for_result({task_id!r}) gets its result.",
         )
 
@@ -470,7 +471,7 @@ class Poller:
             f"Task {task_id} did not end within {timeout:g} s; it {state}.",
             task_id=task_id,
             retryable=True,
-            billed=self._billed(task_id),
+            billed=self.billed(task_id),
             hint=f"It goes on at the service: wait_for_result({task_id!r}) waits again.",
         )
         error.record = record

@@ -285,7 +285,7 @@ class Journal(Protocol):
     ) -> Claim:
         """Write the intent down unless its reference forbids it, in one transaction.
 
-        `consented_to` is the entry that `resubmit_unknown` is about; None is any.
+        `consented_to` is the entry that the two consents are about; None is any.
         """
         ...
 

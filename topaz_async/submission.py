@@ -116,18 +116,21 @@ class Submitter:
             await asyncio.sleep(pause)
 
     async def weigh_consent(self, order: Order) -> None:
-        """Hold the consent to pay twice to what is unknown as the call begins.
+        """Hold the consent to pay again to what is unknown, or has failed, as the call begins.
 
         Of forty callers with one reference and the consent of each, one submits then.
         """
         journal = self._journal_of(order.intent)
-        if not order.resubmit_unknown or journal is None or order.intent.reference is None:
+        may_pay_again = order.resubmit_unknown or order.resubmit_failed
+        if not may_pay_again or journal is None or order.intent.reference is None:
             return
         await self.catch_up()
         entry = await journal.find(order.intent.reference)
-        if entry is not None and entry.submit == "unknown":
+        is_unknown = entry is not None and entry.submit == "unknown"
+        order.resubmit_unknown &= is_unknown
+        order.resubmit_failed &= entry is not None and _has_failed(entry)
+        if entry is not None and (order.resubmit_unknown or order.resubmit_failed):
             order.consented_to = entry.id
-        order.resubmit_unknown = order.consented_to is not None
 
     async def known(self, order: Order) -> str | None:
         """Return the task that the order's reference stands for already, or None.
@@ -141,6 +144,10 @@ class Submitter:
         journal = self._journal_of(order.intent)
         if journal is None or order.intent.reference is None:
             return None
+        owed = self._debts.owed(order.intent.reference)
+        if owed is not None and isinstance(owed[1], Made):  # the journal still cannot be written
+            self._check_work(owed[0], order)
+            return owed[1].task_id
         entry = await journal.find(order.intent.reference)
         if entry is None or entry.submit == "refused":
             return None
@@ -149,12 +156,11 @@ class Submitter:
         if entry is None or entry.submit == "refused":
             return None
         self._check_work(entry, order)  # it may be another attempt by now
-        failed = entry.state is not None and TaskState(entry.state).is_fail
-        if entry.submit == "made" and not (failed and order.resubmit_failed):
-            return entry.task_id
-        if entry.submit == "unknown" and entry.id != order.consented_to:
+        if entry.id == order.consented_to and (entry.submit == "unknown" or _has_failed(entry)):
+            return None
+        if entry.submit == "unknown":
             raise still_unknown(entry)
-        return None
+        return entry.task_id
 
     async def catch_up(self) -> None:
         """Write down what could not be written when it was known, if it can be now."""
@@ -167,9 +173,11 @@ class Submitter:
             raise self._conflict(claim.entry)
         journal = self._journal_of(order.intent)
         assert journal is not None
+        order.is_open = True
         await self.catch_up()  # it may be this very submit that could not be written down
         entry = await self._answered(claim.entry, journal)
         if entry is None or entry.submit == "refused":
+            order.is_open = False
             return None
         self._check_work(entry, order)
         if entry.submit == "unknown":
@@ -315,6 +323,10 @@ class Submitter:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await self._debts.aclose()
+
+
+def _has_failed(entry: Entry) -> bool:
+    return entry.state is not None and TaskState(entry.state).is_fail
 
 
 def _tell_late(task: asyncio.Task[Any], order: Order) -> None:
