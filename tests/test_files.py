@@ -221,6 +221,20 @@ async def test_old_and_yet_alive(tmp_path: Path) -> None:
         assert asked(server)[-1] == "GET /a.mp4"
 
 
+async def test_old_and_yet_alive_though_the_fresh_link_is_dead(tmp_path: Path) -> None:
+    """A clock that is wrong, here or there, costs no result: the link itself is tried last."""
+    answers = {
+        "/a.mp4": http(FILM),
+        RENEWED: lambda origin: say(f"{origin}/dead.mp4"),
+        LOOKED: record("/a.mp4"),
+    }
+    ended = datetime.now(UTC) - timedelta(days=3)
+    async with ByteServer(host(answers)) as server, client_of(server) as topaz:
+        path = await topaz.download(result_of(server, "/a.mp4", ended=ended), tmp_path)
+        assert ["GET /dead.mp4", LOOK, "GET /a.mp4"] == asked(server)[-3:]
+    assert path.read_bytes() == FILM
+
+
 async def test_a_renewed_link_is_checked_as_well(tmp_path: Path) -> None:
     """What the service names leads no further than what it named before."""
     answers = {RENEWED: say("https://169.254.169.254/film.mp4")}

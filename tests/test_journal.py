@@ -393,7 +393,7 @@ async def test_lists(journal: SqliteJournal) -> None:
     for number, state in ((3, None), (4, "generating"), (5, "success"), (6, "fail")):
         await journal.bind(entries[number].id, f"t{number}")
         if state is not None:
-            await journal.note(f"t{number}", state=state)
+            await journal.note(f"t{number}", state=state, result_urls=["https://x.example/a.mp4"])
     submits = ("intent", "made", "refused", "unknown")
     states = ("generating", "success", "fail", "nonsense")
     listed = {
@@ -413,6 +413,32 @@ async def test_lists(journal: SqliteJournal) -> None:
         "fail": "g",
         "nonsense": "",
     }
+
+
+async def test_a_success_without_a_link_is_not_finished(journal: SqliteJournal) -> None:
+    """It is paid for: its task is asked for again until there is a link, or for ever."""
+    entry = await granted(journal, intent("a"))
+    await journal.bind(entry.id, "t1")
+    await journal.note("t1", state="Success")
+    assert [entry.id] == [each.id for each in await journal.jobs("unfinished")]
+    await journal.note("t1", state="success", result_urls=["https://x.example/a.mp4"])
+    assert [] == await journal.jobs("unfinished")
+
+
+async def test_a_lost_attempt_is_finished_once_a_later_one_is_made(journal: SqliteJournal) -> None:
+    """Whoever consented to pay again waits for that; a callback may still name the lost task."""
+    lost = await granted(journal, intent("a"))
+    other = await granted(journal, intent("b"))
+    for each in (lost, other):
+        await journal.lose(each.id, None, "reset")
+    again = await journal.claim(intent("a"), resubmit_unknown=True)
+    assert [lost.id, other.id] == [each.id for each in await journal.jobs("unfinished")]
+    await journal.bind(again.entry.id, "t1")
+    assert [other.id, again.entry.id] == [each.id for each in await journal.jobs("unfinished")]
+    assert [lost.id, other.id] == [each.id for each in await journal.jobs("unknown")]
+    await journal.bind(lost.id, "t2")
+    unfinished = [lost.id, other.id, again.entry.id]
+    assert unfinished == [each.id for each in await journal.jobs("unfinished")]
 
 
 async def test_undelivered(path: Path) -> None:

@@ -129,7 +129,8 @@ class History(RuleBasedStateMachine):
     def note(self, data: st.DataObject, who: int, state: str) -> None:
         row = data.draw(st.sampled_from([row for row in self.rows if row.task_id]))
         assert row.task_id is not None
-        self.run(self.journals[who].note(row.task_id, state=state))
+        urls = ["https://x.example/a.mp4"] if state in GOOD else []
+        self.run(self.journals[who].note(row.task_id, state=state, result_urls=urls))
         if row.state not in GOOD | BAD:
             row.state = state
 
@@ -152,6 +153,12 @@ class History(RuleBasedStateMachine):
         assert dropped == (row is not None)
         self.rows = [row for row in self.rows if row.reference != reference]
 
+    def is_superseded(self, row: Row) -> bool:
+        return row.reference is not None and any(
+            later.submit == "made" and later.reference == row.reference
+            for later in self.rows[self.rows.index(row) + 1 :]
+        )
+
     @invariant()
     def both_see_the_same(self) -> None:
         expected = [
@@ -165,7 +172,8 @@ class History(RuleBasedStateMachine):
         assert unfinished == [
             row.id
             for row in self.rows
-            if self.look(row) == "unknown" or (row.submit == "made" and row.state not in GOOD | BAD)
+            if (self.look(row) == "unknown" and not self.is_superseded(row))
+            or (row.submit == "made" and row.state not in GOOD | BAD)
         ]
         for reference in ("a", "b"):
             found = self.run(self.journals[1].find(reference))

@@ -32,7 +32,7 @@ from topaz_async.ports import Claim, Intent
 from topaz_async.sandbox import CopyEngine, Fault, Sandbox
 from topaz_async.survival import Traits
 
-from .byteserver import ByteServer, Peer, answer, say, until
+from .byteserver import ByteServer, Peer, answer, http, say, until
 from .conftest import client_of
 
 
@@ -515,6 +515,52 @@ async def test_a_refusal_that_was_not_written_down_does_not_hold_up_its_own_repe
         job = await topaz.submit(tiny_clip, reference="a")
     await journal.aclose()
     assert [job.task_id] == list(sandbox.books.tasks)
+
+
+async def test_an_id_that_leaves_a_doubt_is_in_every_later_error(tmp_path: Path) -> None:
+    """Also after a restart: it may be all that is left of a task that is paid for."""
+    broken = b'{"code":200,"msg":"success","data":{"taskId":"task-7"'
+    async with ByteServer(answer(http(broken))) as server:
+        for _ in range(2):
+            async with TopazClient(
+                "key", base_url=server.url, journal=tmp_path / "jobs.sqlite"
+            ) as topaz:
+                with pytest.raises(SubmitUnknownError) as caught:
+                    await topaz.submit("https://x.example/a.mp4", reference="r")
+                assert "task-7" == caught.value.task_id
+                assert "bind('r', 'task-7')" in str(caught.value)
+        assert 1 == len(server.requests)
+
+
+async def test_an_unknown_submit_without_a_reference(tmp_path: Path) -> None:
+    """The error says that nothing holds a second one back, and so does the recovered job."""
+    async with (
+        ByteServer(answer(http(b"{}"))) as server,
+        TopazClient("key", base_url=server.url, journal=tmp_path / "jobs.sqlite") as topaz,
+    ):
+        with pytest.raises(SubmitUnknownError, match="nothing holds a second submit back"):
+            await topaz.submit("https://x.example/a.mp4")
+        (job,) = [job async for job in topaz.recover()]
+        for ask in (job.fetch, lambda: topaz.wait_for_result(job)):
+            with pytest.raises(SubmitUnknownError, match="submit without a reference") as caught:
+                await ask()
+            assert "unknown" == caught.value.billed
+            assert "Nothing holds a second submit back" in str(caught.value)
+
+
+async def test_after_consent_only_the_new_task_is_recovered(
+    sandbox: Sandbox, clip: Path, tmp_path: Path
+) -> None:
+    """The reference stands for it; nobody waits for the lost one any more."""
+    sandbox.add_fault(Fault("createTask", "lost_reply_close"))
+    async with client_of(sandbox, journal=tmp_path / "jobs.sqlite") as client:
+        with pytest.raises(SubmitUnknownError):
+            await client.submit(clip, reference="r")
+        assert [True] == [job.unknown async for job in client.recover()]
+        job = await client.submit(clip, reference="r", resubmit_unknown=True)
+        assert [job] == [found async for found in client.recover()]
+        await job
+        assert [] == [found async for found in client.recover()]
 
 
 async def test_who_has_not_found_out_does_not_say_that_nothing_was_billed(

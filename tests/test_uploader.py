@@ -554,3 +554,19 @@ def test_a_file_is_hashed_from_end_to_end(film: Path) -> None:
     assert len(content_hash(film)) == 64
     with pytest.raises(InvalidInputError, match="cannot be read: No such file"):
         content_hash(film.with_name("gone.mp4"))
+
+
+@pytest.mark.parametrize("size", [0, 12345, len(FILM) + 1])
+async def test_a_host_that_has_other_bytes_than_were_sent(tmp_path: Path, size: int) -> None:
+    """No task is bought for a clip that the host says is cut, and it is not used again."""
+    (tmp_path / "film.mp4").write_bytes(FILM)
+    file = {"downloadUrl": "https://files.example/a.mp4", "fileSize": size}
+    async with (
+        ByteServer(answer(say(file))) as server,
+        TopazClient("key", base_url=server.url, upload_url=server.url) as topaz,
+    ):
+        for _ in range(2):
+            with pytest.raises(UploadError, match=f"has {size} of the {len(FILM)} bytes") as caught:
+                await topaz.submit(tmp_path / "film.mp4")
+            assert ("no", True) == (caught.value.billed, caught.value.retryable)
+        assert ["/api/file-stream-upload"] * 2 == [seen.path for seen in server.requests]

@@ -688,6 +688,43 @@ def test_an_answer_that_is_no_record(reply: Answer, kind: type, retryable: bool)
     )
 
 
+@pytest.mark.parametrize("state", ["fail", "success"])
+@pytest.mark.parametrize(("status", "code"), [(200, 501), (200, 500), (500, 500), (200, None)])
+def test_an_end_counts_whatever_code_stands_around_it(
+    status: int, code: int | None, state: str
+) -> None:
+    """Newer pages list 501 for a question about a failed task; its record says it better."""
+    data = {**SUCCESS, "state": state, "failMsg": "Generation failed" if state == "fail" else None}
+    found = WIRE.record(answer({"code": code, "msg": "failed", "data": data}, status), ID)
+    assert (state, data["failMsg"]) == (found.state, found.fail_message)
+
+
+@pytest.mark.parametrize("changes", [{"state": "generating"}, {"taskId": "t2"}, {"state": None}])
+def test_what_is_no_end_does_not_count(changes: dict[str, Any]) -> None:
+    """Nor does the end of another task."""
+    with pytest.raises(GenerationError):
+        WIRE.record(said(501, "failed", {**SUCCESS, "state": "fail", **changes}), ID)
+
+
+@pytest.mark.parametrize(
+    ("code", "msg"),
+    [(402, "Credits insufficient"), (422, "bad taskId"), (400, "no"), (500, "model is required")],
+)
+def test_a_refused_question_is_no_reason_to_submit_again(code: int, msg: str) -> None:
+    """The task goes on: hints that are right for createTask would make its caller pay twice."""
+    with pytest.raises(TopazError) as caught:
+        WIRE.record(said(code, msg), ID)
+    assert caught.value.hint is not None
+    assert f"wait_for_result('{ID}')" in caught.value.hint
+    assert "do not submit again" in caught.value.hint
+
+
+def test_times_in_seconds() -> None:
+    """One page's example has them; taken for milliseconds they lie in 1970, and links are old."""
+    found = record({**SUCCESS, "createTime": 1790000000, "completeTime": 1790000064})
+    assert (CREATED, CREATED + timedelta(seconds=64)) == (found.created_at, found.completed_at)
+
+
 @given(st.binary() | st.text().map(str.encode) | ENVELOPES, st.integers(100, 599))
 @quick
 def test_no_answer_raises_anything_but_ours(body: object, status: int) -> None:

@@ -61,10 +61,16 @@ def _code(value: Any, _: Any = None) -> str | None:
     return _text(value) if whole is None else str(whole)
 
 
+#: Times below it are seconds: as milliseconds they would lie in 1970 to 1973.
+_SECONDS = 1e11
+
+
 def _moment(value: Any, _: Any = None) -> datetime | None:
-    milliseconds = number(value)
+    """Return the moment of a number of milliseconds; of seconds, as one page's example has."""
+    count = number(value)
+    unit = timedelta(seconds=1) if abs(count or 0) < _SECONDS else timedelta(milliseconds=1)
     try:
-        return None if milliseconds is None else _EPOCH + timedelta(milliseconds=milliseconds)
+        return None if count is None else _EPOCH + unit * count
     except OverflowError:
         return None
 

@@ -121,13 +121,15 @@ class Files:
             ) from None
 
     async def _renewals(self, result: UpscaleResult, index: int) -> AsyncGenerator[str, None]:
-        """Iterate over other links to a file whose link is dead; buys nothing."""
+        """Iterate over other links to a file whose link is dead or old; buys nothing."""
         with contextlib.suppress(TopazError):
             yield await self.fresh_link(result.urls[index])
         with contextlib.suppress(TopazError):
             urls = (await self._parts.record(result.task_id)).result_urls
             if len(urls) > index and urls[index] not in result.urls:
                 yield urls[index]
+        if _is_old(result):  # it was not tried: the clock that says so may be wrong
+            yield result.urls[index]
 
     async def fresh_link(self, url: str) -> str:
         request = self._parts.wire.fresh_link(url)

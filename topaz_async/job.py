@@ -76,7 +76,7 @@ class Job:
 
     async def fetch(self) -> TaskRecord:
         """Ask the service once; see `TopazClient.fetch_task`."""
-        return await self._bound().fetch_task(self.task_id)
+        return await self._bound().fetch_task(known_id(self))
 
     async def download(
         self,
@@ -106,12 +106,22 @@ class Job:
 def known_id(job: Job) -> str:
     """Return a job's task id; raise `SubmitUnknownError` when nobody knows whether it has one."""
     if job.unknown:
+        whose = "a submit without a reference"
+        hint = (
+            "Look for it in the account's task log: wait_for_result(task_id) waits for what you "
+            "find. Nothing holds a second submit back, and it pays twice if it exists."
+        )
+        if job.reference is not None:
+            whose = f"the submit of {job.reference!r}"
+            hint = (
+                "Look for it in the account's task log: client.bind(reference, task_id) "
+                "binds it, submit(..., resubmit_unknown=True) risks paying twice."
+            )
         raise SubmitUnknownError(
-            f"Nobody knows whether the submit of {job.reference!r} made a task.",
+            f"Nobody knows whether {whose} made a task.",
             reference=job.reference,
             billed="unknown",
-            hint="Look for it in the account's task log: client.bind(reference, task_id) "
-            "binds it, submit(..., resubmit_unknown=True) risks paying twice.",
+            hint=hint,
         )
     return job.task_id
 

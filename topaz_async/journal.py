@@ -262,8 +262,9 @@ class SqliteJournal:
         """List entries, oldest first, all of them or those of one `state`.
 
         `state` is a word of `SubmitState`, "pending" (made and not yet ended), "unfinished"
-        (pending or unknown), "undelivered" (pending or a success, with an output that was not
-        brought) or a task's state as the service spells it ("success", "fail").
+        (pending, a success that named no link, or unknown unless its reference stands for a later
+        task), "undelivered" (pending or a success, with an output that was not brought) or a
+        task's state as the service spells it ("success", "fail").
         """
 
         def work(db: sqlite3.Connection) -> list[Entry]:

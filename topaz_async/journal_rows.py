@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from . import journal_uploads
+from .models import SUCCESSES
 from .ports import Entry, Intent
 
 __all__ = ["MARK", "STEPS", "attempts", "chunks", "entry_of", "newest_ended", "select", "standing"]
@@ -78,6 +79,21 @@ STEPS = (
 #: several need, came with SQLite 3.33.
 MANY = 64 if sqlite3.sqlite_version_info >= (3, 33) else 1
 
+#: A lost attempt whose reference stands for a later one by now: nobody waits for it any more.
+_SUPERSEDED = """
+    submit != 'made' AND reference IS NOT NULL AND EXISTS (
+        SELECT 1 FROM jobs AS later
+        WHERE later.reference = jobs.reference AND later.attempt > jobs.attempt
+            AND later.submit = 'made'
+    )
+"""
+
+#: A success without a link is paid for all the same, and its link may come later.
+_WITHOUT_LINK = f"""
+    ended AND result_urls IS NULL
+    AND lower(trim(state)) IN ({", ".join(f"'{word}'" for word in SUCCESSES)})
+"""
+
 #: SQL for the words of `Journal.jobs`.  An intent is always looked at: its owner may be dead.
 _LISTS = {
     None: "1",
@@ -86,7 +102,10 @@ _LISTS = {
     "refused": "submit = 'refused'",
     "unknown": "submit IN ('intent', 'unknown') AND NOT ended",
     "pending": "submit = 'made' AND NOT ended",
-    "unfinished": "submit IN ('intent', 'made', 'unknown') AND NOT ended",
+    "unfinished": (
+        "submit IN ('intent', 'made', 'unknown') "
+        f"AND (NOT ended OR {_WITHOUT_LINK}) AND NOT ({_SUPERSEDED})"
+    ),
     "undelivered": "submit = 'made' AND output IS NOT NULL AND path IS NULL",
 }
 

@@ -123,6 +123,9 @@ _STATES: dict[str, str] = {
     "error": "fail",
 }
 
+#: The words of a success.
+SUCCESSES = tuple(word for word, meaning in _STATES.items() if meaning == "success")
+
 
 class TaskState(str):
     """A task's state, in the service's own word: open, for a new one may come any day.

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
-from .debts import Debts
+from .debts import Debts, named_in
 from .errors import (
     ConnectError,
     RateLimitError,
@@ -34,6 +34,26 @@ _ASK_FIRST = (
     "client.bind(reference, task_id) binds what you find; resubmit_unknown=True is your consent "
     "to pay twice if it exists."
 )
+_NOTHING_HOLDS = (
+    "Look for it in the account's task log and balance before you submit again: without a "
+    "reference nothing holds a second submit back, and it pays twice if it exists. "
+    "wait_for_result(task_id) waits for what you find."
+)
+
+
+def _next_step(task_id: str | None, reference: str | None) -> str:
+    """Return what to do about a submit of which nobody knows what it made."""
+    if task_id is not None and reference is not None:
+        return (
+            f"fetch_task({task_id!r}) tells whether it is yours, and bind({reference!r}, "
+            f"{task_id!r}) binds it to its reference."
+        )
+    if task_id is not None:
+        return (
+            f"fetch_task({task_id!r}) tells whether it is yours, and wait_for_result waits for "
+            "it; a second submit pays twice if it is."
+        )
+    return _NOTHING_HOLDS if reference is None else _ASK_FIRST
 
 
 class Submitter:
@@ -306,12 +326,7 @@ class Submitter:
             unknown = outcome.error.about(reference=order.intent.reference)
             unknown.fingerprint = order.intent.fingerprint
             unknown.sent_at = sent_at
-            unknown.hint = _ASK_FIRST
-            if unknown.task_id is not None:
-                unknown.hint = (
-                    f"fetch_task({unknown.task_id!r}) tells whether it is yours, and "
-                    "bind(reference, task_id) binds it to its reference."
-                )
+            unknown.hint = _next_step(unknown.task_id, unknown.reference)
             outcome = Unknown(unknown)
         return outcome
 
@@ -346,14 +361,16 @@ def _tell_late(task: asyncio.Task[Any], order: Order) -> None:
 
 def still_unknown(entry: Entry) -> SubmitUnknownError:
     """Return the error of a submit that an earlier call or process left without an answer."""
+    task_id = entry.task_id or named_in(entry.words)
+    named = "" if task_id is None else f"; it named task {task_id}"
     error = SubmitUnknownError(
         f"An earlier submit of {clean(entry.intent.reference, 80)!r}, of "
-        f"{entry.created_at:%Y-%m-%d %H:%M:%S} UTC, never got a clear answer.",
+        f"{entry.created_at:%Y-%m-%d %H:%M:%S} UTC, never got a clear answer{named}.",
         code=entry.code,
         reference=entry.intent.reference,
-        task_id=entry.task_id,
+        task_id=task_id,
         billed="unknown",
-        hint=_ASK_FIRST,
+        hint=_next_step(task_id, entry.intent.reference),
     )
     error.fingerprint = entry.intent.fingerprint
     error.sent_at = entry.created_at

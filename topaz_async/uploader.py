@@ -180,6 +180,13 @@ class Uploader:
                         "The host said that it had the file before all of it was sent.",
                         retryable=True,
                     )
+                if file.size not in (None, content.sent):
+                    raise UploadError(
+                        f"The host says that it has {file.size} of the {content.sent} bytes that "
+                        "were sent.",
+                        retryable=True,
+                        hint="Uploads are free: try again.",
+                    )
             except TopazError as error:
                 told = content.explained(error)
                 raise told from told.__cause__

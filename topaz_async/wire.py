@@ -26,6 +26,7 @@ from .conversion import (
 )
 from .envelope import Envelope, open_envelope
 from .errors import (
+    ApiError,
     CodeRule,
     EdgeBlockedError,
     InvalidInputError,
@@ -36,7 +37,7 @@ from .errors import (
     UploadError,
     rule_for,
 )
-from .models import TaskInput, TaskRecord, UploadedFile
+from .models import TaskInput, TaskRecord, TaskState, UploadedFile
 from .orders import described
 from .ports import Answer, FilePart, Repeat, Request
 from .retries import retry_after
@@ -69,6 +70,8 @@ _EDGE = CodeRule(
     "no",
     hint="The network in front of the service refused this machine; the key is not why.",
 )
+#: Hints of codes that are right for createTask and wrong for a question about a task.
+_ABOUT_SUBMITS = {rule_for(code).hint for code in (402, 422)}
 _NOT_OUR_PROTOCOL = "Try again; if it stays so, check base_url, upload_url and the proxy."
 
 #: Where an answer to createTask names the task, best first.  Recorded answers have the first
@@ -270,13 +273,22 @@ class Wire:
                 billed="unknown",
                 hint="Check the id, the key's account and base_url; records are kept two months.",
             )
+        data = envelope.data
         try:
-            data = self._data("recordInfo", envelope, answer)
+            # A task's end counts, whatever code stands around it: 501 around a failure.
+            if not _is_end_of(data, task_id):
+                data = self._data("recordInfo", envelope, answer)
             if not isinstance(data, Mapping):
                 raise self._unreadable("recordInfo", envelope)
         except TopazError as error:
             # The question is free; the task that it asks about is not.
-            raise error.about(task_id=task_id, billed="unknown") from None
+            failed = error.about(task_id=task_id, billed="unknown")
+            if isinstance(error, ApiError) and _meaning(envelope).hint in _ABOUT_SUBMITS:
+                failed.hint = (
+                    "The question failed, not the task: ask again with "
+                    f"wait_for_result({clean(task_id, 80)!r}), and do not submit again."
+                )
+            raise failed from None
         named = data.get("taskId")
         if isinstance(named, str) and named and named != task_id:
             raise ResponseError(
@@ -379,6 +391,13 @@ def _encoded(body: dict[str, Any]) -> bytes:
         return json.dumps(body, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"The input cannot be sent as JSON: {clean(error, 120)}") from None
+
+
+def _is_end_of(data: Any, task_id: str) -> bool:
+    if not isinstance(data, Mapping) or data.get("taskId") != task_id:
+        return False
+    state = data.get("state")
+    return isinstance(state, str) and TaskState(clean(state, 80)).is_terminal
 
 
 def _is_no_record(envelope: Envelope) -> bool:

@@ -193,7 +193,9 @@ async def check_entries(path: Path | None) -> AsyncIterator[Check]:
         return
     journal = SqliteJournal(path)
     try:
-        pending, unknown = await journal.jobs("pending"), await journal.jobs("unknown")
+        unfinished = await journal.jobs("unfinished")
+        unknown = [entry for entry in unfinished if entry.submit == "unknown"]
+        pending = await journal.jobs("pending")
     except JournalError as error:
         yield Check("entries", "fail", error.message.rstrip("."), error.hint or _ELSEWHERE)
         return

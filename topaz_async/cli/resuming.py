@@ -70,7 +70,8 @@ async def left_behind(path: Path, *, timeout: float, overwrite: bool, max_bytes:
         ]
         plan += [
             Planned(wish=_wish(entry, clips), action="refuse", error=still_unknown(entry))
-            for entry in await journal.jobs("unknown")
+            for entry in await journal.jobs("unfinished")
+            if entry.submit == "unknown"
             if entry.intent.reference not in taken
         ]
         rest = [
