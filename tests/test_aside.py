@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -63,22 +65,58 @@ async def test_nothing_is_done_after_a_failure() -> None:
     assert work.failure.__traceback__ is None  # whose frames would hold what was to be written
 
 
-async def test_a_cancelled_end_still_waits() -> None:
-    """A thread cannot be stopped: who is cancelled leaves when the work has ended."""
+async def test_what_is_dropped_is_not_begun() -> None:
+    """What is under way ends, what has not begun is passed over, and asked work is done."""
     work, gate = Aside(), Gate()
-    await work.put(lambda: gate.piece(0), 1)
+    for number in range(3):
+        await work.put(lambda number=number: gate.piece(number), 9)  # type: ignore[misc]
     assert not work.is_idle
-    ending = asyncio.ensure_future(work.end())
-    await asyncio.sleep(0)
-    for _ in range(3):
-        ending.cancel()
-        await asyncio.sleep(0.01)
-    assert not ending.done()
+    await asyncio.sleep(0.02)
+    work.drop()
     gate.open.set()
-    with pytest.raises(asyncio.CancelledError):
-        await ending
+    assert "left" == await work.do(lambda: "left")
     assert [0] == gate.done
     assert work.is_idle
+
+
+async def test_an_interrupt_where_there_is_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle of a piece comes through, and hangs nobody."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    work = Aside()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(KeyboardInterrupt):
+        await work.put(interrupt)
+    assert work.is_idle
+    assert "left" == await asyncio.wait_for(work.do(lambda: "left"), 5)
+
+
+async def test_a_failure_holds_nothing() -> None:
+    """What raised an error is gone with it, without the garbage collector."""
+
+    class Big:
+        def fail(self) -> None:
+            raise OSError("full")
+
+    big, work, failures = Big(), Aside(), list[OSError]()
+    gone = weakref.ref(big)
+    gc.disable()
+    try:
+        try:
+            await work.do(big.fail)
+        except OSError as error:
+            failures.append(error)
+        await work.put(big.fail)
+        failures.clear()
+        del big
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_the_outcome_of_work() -> None:

@@ -193,7 +193,7 @@ async def test_a_failure_ends_the_writing(part: Part) -> None:
 async def test_a_cancelled_flush_leaves_nobody_writing(
     part: Part, monkeypatch: pytest.MonkeyPatch, cut: bool
 ) -> None:
-    """Whoever is cancelled leaves when the last write has ended: the file may be closed then."""
+    """What is being written ends before the file is taken away; what is not is not begun."""
     usual, ended = Part.write, list[int]()
 
     def slowly(part: Part, data: memoryview) -> None:
@@ -202,14 +202,18 @@ async def test_a_cancelled_flush_leaves_nobody_writing(
         ended.append(part.size)
 
     monkeypatch.setattr(Part, "write", slowly)
-    writer = Writer(part, Disk(pages(ROOM)))
+    disk = Disk(pages(ROOM))
+    writer = Writer(part, disk)
     await writer.put(FILM[: LEAST + 1000])
     flushing = asyncio.ensure_future(writer.flush(cut=cut))
     await asyncio.sleep(0.05)
     flushing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await flushing
-    assert [LEAST, LEAST + 1000] == ended
+    assert [] == ended
+    disk.drop()
+    await disk.do(lambda: ended.append(0))
+    assert [LEAST, 0] == ended
 
 
 async def test_no_thread(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,14 @@ import asyncio
 import errno
 import gzip
 import logging
+import mmap
 import os
 import subprocess
 import sys
 import threading
 import time
 import tracemalloc
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -806,6 +808,141 @@ async def test_a_connection_that_breaks_in_an_odd_way(
         assert path.read_bytes() == film
     assert begins[0] == 0
     assert 1_200_000 < begins[1] <= come[0] - (len(film) - begins[1])
+
+
+def drips(film: bytes, size: int, pause: float) -> Script:
+    """Send a film in small pieces."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(http(b"", "200 OK", 'ETag: "1"', length=len(film)))
+        for at in range(0, len(film), size):
+            await peer.send(film[at : at + size])
+            await asyncio.sleep(pause)
+
+    return script
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.EDQUOT, "Disk quota exceeded"), ValueError()])
+async def test_a_disk_that_fails_while_a_slow_host_sends(
+    session: aiohttp.ClientSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception,
+) -> None:
+    """Nobody waits for more of what cannot be written, and no other attempt is made."""
+
+    def fail(part: Part, mark: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(Part, "begin", fail)
+    async with ByteServer(drips(FILM, 100, 0.05)) as server:
+        began = time.monotonic()
+        with pytest.raises(DownloadError, match="could not be written") as caught:
+            await downloader(session, attempts=3).fetch(server.url, tmp_path / "film.mp4")
+        assert time.monotonic() - began < 2  # the film takes five
+        assert (len(server.requests), caught.value.retryable) == (1, False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def goes_still_after(size: int) -> Script:
+    """Send so much of a film."""
+    film = FILM + bytes(9 << 20)
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(http(film[:size], "200 OK", 'ETag: "1"', length=len(film)))
+        await peer.gone()
+
+    return script
+
+
+async def test_whoever_is_cancelled_waits_for_one_write(
+    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a slow disk has not begun to write is not written for a file that is taken away."""
+    free, writes = threading.Event(), list[int]()
+
+    def slowly(part: Part, data: memoryview) -> None:
+        writes.append(len(data))
+        assert free.wait(10)
+
+    monkeypatch.setattr(Part, "write", slowly)
+    async with ByteServer(goes_still_after(3 << 20)) as server:
+        caller = asyncio.create_task(downloader(session).fetch(server.url, tmp_path / "film.mp4"))
+        await until(lambda: writes)
+        await asyncio.sleep(0.2)  # two more have come
+        caller.cancel()
+        await asyncio.sleep(0.01)
+        free.set()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+    assert len(writes) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_disk_that_failed_is_the_reason_when_the_time_is_over(
+    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that could not be made durable are not gone on with."""
+
+    def fail(part: Part, data: memoryview) -> None:
+        time.sleep(0.1)  # by then nothing comes any more
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Part, "write", fail)
+    async with ByteServer(goes_still_after(1 << 20)) as server:
+        brings = downloader(session, timeouts=Timeouts(download=0.5))
+        with pytest.raises(DownloadError, match="could not be written: Input/output") as caught:
+            await brings.fetch(server.url, tmp_path / "film.mp4")
+    assert not caught.value.retryable
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_no_memory(
+    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that is full says so in our words."""
+
+    def refuse(size: int) -> memoryview:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(downloads, "pages", refuse)
+    async with ByteServer(answer(http(FILM))) as server:
+        with pytest.raises(DownloadError, match=r"no memory .*: Cannot allocate") as caught:
+            await downloader(session).fetch(server.url, tmp_path / "film.mp4")
+        assert (caught.value.retryable, server.requests) == (True, [])
+
+
+async def test_errors_hold_no_memory(
+    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many downloads fail, and whoever keeps their errors, one memory stays."""
+    made: list[weakref.ref[mmap.mmap]] = []
+
+    def note(size: int) -> memoryview:
+        memory = mmap.mmap(-1, size)
+        made.append(weakref.ref(memory))
+        return memoryview(memory)
+
+    monkeypatch.setattr(downloads, "pages", note)
+    (tmp_path / "there.mp4").write_bytes(b"old")
+    page, cut = http(PAGE + bytes(2 << 20)), http(FILM, length=len(FILM) + 1)
+    errors: list[BaseException] = []
+    brings = downloader(session)
+    for said in (page, cut, http(FILM)):
+
+        async def says(peer: Peer, said: bytes = said) -> None:
+            await peer.request()
+            await peer.send(said)
+
+        async with ByteServer(says) as server:
+            fetches = [brings.fetch(server.url, tmp_path / "there.mp4") for _ in range(4)]
+            found = await asyncio.gather(*fetches, return_exceptions=True)
+            errors += [error for error in found if isinstance(error, DownloadError)]
+    assert len(errors) == 12
+    assert len(made) > 3
+    assert 1 == sum(memory() is not None for memory in made)
 
 
 async def test_a_disk_that_does_not_take_the_beginning(

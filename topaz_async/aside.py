@@ -35,6 +35,7 @@ class Aside:
         self._wake: asyncio.Future[None] | None = None
         #: What the first piece that failed raised; no other piece is done after it.
         self.failure: Exception | None = None
+        self._is_dropped = False
 
     async def put(self, work: Callable[[], object], most: int = 0) -> None:
         """Let a piece be done after all others; return when no more than `most` are undone."""
@@ -49,19 +50,26 @@ class Aside:
         """
         outcome = Future[T]()
         self._bring(functools.partial(_fulfil, outcome, work))
-        await self.end()
-        return outcome.result()
-
-    async def end(self) -> None:
-        """Return when all is done; a cancelled caller too."""
         cancelled: asyncio.CancelledError | None = None
-        while self._done < self._sent:
+        while not self.is_idle:
             try:
-                await self._until(self._sent)
+                await self.end()
             except asyncio.CancelledError as error:
                 cancelled = error
-        if cancelled is not None:
-            raise cancelled
+        try:
+            if cancelled is not None:
+                raise cancelled
+            return outcome.result()
+        finally:
+            del outcome, cancelled  # an error's frames would hold it, and it them
+
+    async def end(self) -> None:
+        """Return when all is done."""
+        await self._until(self._sent)
+
+    def drop(self) -> None:
+        """Do no piece any more that has not begun, for nobody needs what comes of them."""
+        self._is_dropped = True
 
     @property
     def is_idle(self) -> bool:
@@ -78,7 +86,7 @@ class Aside:
                 self._run(0.0)
 
     def _try(self, work: Callable[[], object]) -> None:
-        if self.failure is None:
+        if self.failure is None and not self._is_dropped:
             try:
                 work()
             except Exception as error:
@@ -101,12 +109,21 @@ class Aside:
                 if self._queue.empty() or not self._baton.acquire(blocking=False):
                     return
                 continue
-            work()
-            self._done += 1
-            wake = self._wake
-            if wake is not None and not wake.done():
-                with suppress(RuntimeError):  # the loop was closed
-                    wake.get_loop().call_soon_threadsafe(_rouse, wake)
+            try:
+                work()
+            except BaseException:  # such as Ctrl-C, where there is no thread
+                self._baton.release()
+                raise
+            finally:
+                del work  # what it holds is not needed while the thread waits for more
+                self._tell()
+
+    def _tell(self) -> None:
+        self._done += 1
+        wake = self._wake
+        if wake is not None and not wake.done():
+            with suppress(RuntimeError):  # the loop was closed
+                wake.get_loop().call_soon_threadsafe(_rouse, wake)
 
 
 def _fulfil(outcome: Future[T], work: Callable[[], T]) -> None:
@@ -114,7 +131,7 @@ def _fulfil(outcome: Future[T], work: Callable[[], T]) -> None:
         outcome.set_result(work())
     except Exception as error:
         outcome.set_exception(error)
-        del outcome, work  # else the error's frames would hold it, and it them
+        del outcome, work
 
 
 def _rouse(wake: asyncio.Future[None]) -> None:

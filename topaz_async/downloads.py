@@ -138,9 +138,12 @@ class Downloader:
             except TimeoutError:
                 if not limit.expired():
                     raise
+                await disk.end()  # what failed there is the reason then
                 keep = True
             finally:
                 if part.is_open or not disk.is_idle:
+                    if not keep:
+                        disk.drop()
                     await disk.do(lambda: part.leave(keep=keep))
             raise DownloadError(
                 f"The download took longer than {self._timeouts.download:g} s.",
@@ -151,12 +154,27 @@ class Downloader:
     @contextlib.asynccontextmanager
     async def _lent(self) -> AsyncIterator[Disk]:
         """Lend what one transfer needs to write; its memory is kept for the next one."""
-        disk = Disk(self._memory.pop() if self._memory else pages(ROOM))
         try:
-            yield disk
-        finally:
-            if disk.is_idle:  # with a loop that was closed it may not be
-                self._memory = [disk.memory]
+            memory = self._memory.pop() if self._memory else pages(ROOM)
+        except OSError as error:
+            reason = error.strerror
+        else:
+            disk = Disk(memory)
+            del memory
+            try:
+                yield disk
+            finally:
+                if disk.is_idle:  # with a loop that was closed it may not be
+                    self._memory = [disk.memory]
+                    disk.memory = memoryview(b"")  # frames of an error may hold it for long
+            return
+        raise DownloadError(
+            f"There is no memory to write from: {reason}.", retryable=True, billed="yes"
+        )
+
+    def close(self) -> None:
+        """Let go of the memory that is kept."""
+        self._memory.clear()
 
     async def _often(
         self,

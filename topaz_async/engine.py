@@ -241,6 +241,7 @@ class Engine:
             await self.submitter.aclose(grace)
             await self.memory.aclose(grace)
         finally:  # also when the closing itself is cut short
+            self.downloader.close()
             await self._close_sessions()
 
     async def outlive_the_loop(self) -> None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from .aside import Aside
 from .contents import check_content
 from .direct import PAGE
-from .errors import DownloadError
+from .errors import DownloadError, TopazError
 from .marks import Mark
 from .media import HEAD
 from .parts import Part
@@ -49,29 +49,36 @@ class Disk:
             most: Pieces that may be undone when this returns.
         """
         await self._aside.put(work, most)
-        self._check()
+        self.check()
 
     async def end(self) -> None:
-        """Return when all is done, cancelled or not; raise what failed."""
+        """Return when all is done; raise what failed."""
         await self._aside.end()
-        self._check()
+        self.check()
+
+    def drop(self) -> None:
+        """Write nothing any more that is not being written: the file is to be taken away."""
+        self._aside.drop()
 
     async def do(self, work: Callable[[], T]) -> T:
         """Return what comes of work after all other; a cancelled caller leaves when it is done."""
         try:
             return await self._aside.do(work)
-        except OSError as error:
-            raise _unwritten(error) from None
+        except TopazError:
+            raise
+        except Exception as error:
+            failure = _unwritten(error)
+        raise failure  # out here, for a failure's frames hold much
 
     @property
     def is_idle(self) -> bool:
         """Whether all is done."""
         return self._aside.is_idle
 
-    def _check(self) -> None:
-        failure = self._aside.failure
-        if failure is not None:
-            raise _unwritten(failure) if isinstance(failure, OSError) else failure
+    def check(self) -> None:
+        """Raise what has failed by now."""
+        if self._aside.failure is not None:
+            raise _unwritten(self._aside.failure)
 
 
 class Writer:
@@ -92,21 +99,21 @@ class Writer:
         #: Bytes of the file that were there before.
         self.offset = 0
         self._is_begun = False
-        self._size, self._count = _SLOW
+        self._size = _SLOW[0]
         # Where in the memory the batch begins that is being filled, and ends so far.
         self._begin = self._end = 0
         self._since, self._quick = _now(), 0
 
     async def begin(self, mark: Mark | None) -> None:
         """Begin with the first byte of what `mark` says."""
-        await self._disk.put(functools.partial(self._part.begin, mark), self._count)
+        await self._disk.put(functools.partial(self._part.begin, mark), _SLOW[1])
 
     async def go_on(self, offset: int) -> None:
         """Go on behind so many bytes that are there."""
         self.offset, self._is_begun = offset, offset > 0
         # The disk wants pages of the memory to begin where those of the file do.
         self._begin = self._end = offset % PAGE
-        await self._disk.put(functools.partial(self._part.go_on, offset), self._count)
+        await self._disk.put(functools.partial(self._part.go_on, offset), _SLOW[1])
 
     @property
     def room(self) -> int:
@@ -114,7 +121,8 @@ class Writer:
         return self._size - self._end % self._size
 
     def keep(self, chunk: bytes | memoryview) -> None:
-        """Take bytes for which there is room."""
+        """Take bytes for which there is room; raise what failed at the disk."""
+        self._disk.check()
         end = self._end + len(chunk)
         self._disk.memory[self._end : end] = chunk
         self._end = end
@@ -131,20 +139,23 @@ class Writer:
     async def flush(self, *, cut: bool = False) -> None:
         """Write what is left; of a cut, not what is too little to tell a film from a page."""
         size = self._end - self._begin
-        try:
-            if size if self._is_begun else size >= HEAD or not cut:
-                await self._write()
-        finally:  # cancelled or not, nobody may take the file away while it is written
-            await self._disk.end()
+        if size if self._is_begun else size >= HEAD or not cut:
+            await self._write()
+        await self._disk.end()
 
     async def _write(self) -> None:
-        batch = self._disk.memory[self._begin : self._end]
+        begin, end = self._begin, self._end
         if not self._is_begun:
-            check_content(bytes(batch[:HEAD]), self._content_type)
+            head = bytes(self._disk.memory[begin : min(end, begin + HEAD)])
+            check_content(head, self._content_type)
             self._is_begun = True
         most = self._turn()
-        await self._disk.put(functools.partial(self._part.write, batch), most)
+        # Where it lies and not the memory itself, which a failure's frames would hold.
+        await self._disk.put(functools.partial(self._write_out, begin, end), most)
         self._since = _now()
+
+    def _write_out(self, begin: int, end: int) -> None:
+        self._part.write(self._disk.memory[begin:end])
 
     def _turn(self) -> int:
         """Go to the memory of the next batch; return how many may be unwritten for it."""
@@ -154,7 +165,7 @@ class Writer:
         is_same = size == self._size
         if not is_same or self._end == size * count:
             self._end = 0
-        self._begin, self._size, self._count = self._end, size, count
+        self._begin, self._size = self._end, size
         return count - 1 if is_same else 0  # batches of the other size lie across its borders
 
 
@@ -162,8 +173,8 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _unwritten(failure: OSError) -> DownloadError:
-    reason = failure.strerror or type(failure).__name__
+def _unwritten(failure: Exception) -> DownloadError:
+    reason = getattr(failure, "strerror", None) or type(failure).__name__
     return DownloadError(
         f"The file could not be written: {reason}.",
         billed="yes",
