@@ -79,6 +79,21 @@ def test_a_list_between_nuls_may_hold_line_breaks(tmp_path: Path) -> None:
 # -- what is done ----------------------------------------------------------------------------
 
 
+def test_copies_of_one_clip_are_paid_once_and_typed_again_are_all_there(
+    run: Run, service: Service, clips: Any, tmp_path: Path
+) -> None:
+    """Each copy has its file; the same command again finds them all."""
+    (one,) = clips("in/a.mp4")
+    (tmp_path / "in" / "b.mp4").write_bytes(one.read_bytes())
+    with Bought(service) as bought:
+        for told in ("1 to send", "2 there already"):
+            ran = run("upscale", "in", "-o", "out")
+            assert (ran.code, ran.err) == (0, "")
+            assert told in ran.lines[0]
+    assert bought.count == 1
+    assert ["a-2x.mp4", "b-2x.mp4"] == sorted(p.name for p in (tmp_path / "out").iterdir())
+
+
 def test_a_folder_is_upscaled_and_the_same_command_again_buys_nothing(
     run: Run, service: Service, clips: Any, tmp_path: Path
 ) -> None:

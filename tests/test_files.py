@@ -235,6 +235,23 @@ async def test_old_and_yet_alive_though_the_fresh_link_is_dead(tmp_path: Path) -
     assert path.read_bytes() == FILM
 
 
+async def test_a_place_that_cannot_be_written_for_a_paid_result(tmp_path: Path) -> None:
+    """The error speaks of the work, which is paid for; of a mere link it says nothing."""
+    async with ByteServer(host({})) as server, client_of(server) as topaz:
+        result = attrs.evolve(result_of(server, "/a.mp4"), reference="order-17")
+        (tmp_path / "a.mp4").write_bytes(b"old")
+        with pytest.raises(DownloadError, match="exists already") as caught:
+            await topaz.download(result, tmp_path / "a.mp4")
+        error = caught.value
+        assert ("yes", "task-1", "order-17") == (error.billed, error.task_id, error.reference)
+        with pytest.raises(DownloadError) as caught:
+            await topaz.download_all(result, tmp_path / "a.mp4")
+        assert "yes" == caught.value.billed
+        with pytest.raises(DownloadError) as caught:
+            await topaz.download(server.url + "/a.mp4", tmp_path / "a.mp4")
+        assert "no" == caught.value.billed
+
+
 async def test_a_renewed_link_is_checked_as_well(tmp_path: Path) -> None:
     """What the service names leads no further than what it named before."""
     answers = {RENEWED: say("https://169.254.169.254/film.mp4")}

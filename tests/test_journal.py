@@ -458,6 +458,23 @@ async def test_undelivered(path: Path) -> None:
     assert listed == outputs[:2]
 
 
+async def test_a_result_in_several_places(journal: SqliteJournal) -> None:
+    """All are known, the newest last, each once, in any encoding; only so many are kept."""
+    entry = await granted(journal, intent("a"))
+    await journal.bind(entry.id, "t1")
+    odd = os.fsdecode(b"/out/\xff.mp4")
+    for path in ("/a.mp4", odd, "/c.mp4", "/a.mp4", "/a.mp4"):
+        await journal.downloaded("t1", path)
+    found = await journal.find("a")
+    assert found is not None
+    assert (odd, "/c.mp4", "/a.mp4") == found.paths
+    for number in range(150):
+        await journal.downloaded("t1", f"/{number}.mp4")
+    found = await journal.find("a")
+    assert found is not None
+    assert ("/49.mp4", "/149.mp4", 101) == (found.paths[0], found.paths[-1], len(found.paths))
+
+
 async def test_a_journal_of_the_first_schema_is_read_on(path: Path) -> None:
     """A file that was written before outputs were kept opens, and its entries have none."""
     with closing(open_database(str(path), mark=MARK, steps=STEPS[:1], busy=1.0)) as db:

@@ -376,6 +376,19 @@ async def test_the_same_work_under_two_names_gives_two_files(
     assert 1 == len(sandbox.books.tasks)
 
 
+async def test_a_file_in_each_folder_is_found_again(
+    sandbox: Sandbox, keeper: TopazClient, clip: Path, tmp_path: Path
+) -> None:
+    """Work that was brought to several folders lies in all of them."""
+    paths = [
+        (await keeper.upscale(clip, reference="r", output=f"{tmp_path / name}/")).path
+        for name in ("one", "two", "one", "two")
+    ]
+    assert paths[:2] == paths[2:]
+    assert 2 == sum(1 for place in tmp_path.rglob("*.mp4"))
+    assert 2 == sum(seen.route == "files" for seen in sandbox.books.requests)
+
+
 async def test_a_journal_that_cannot_be_written_buys_nothing(
     sandbox: Sandbox, clip: Path, tmp_path: Path
 ) -> None:

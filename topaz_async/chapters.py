@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary
@@ -61,6 +61,12 @@ class Closable(Protocol):
     """Something that ends with the client."""
 
     async def aclose(self) -> None: ...
+
+
+def _found_at(target: Target, paths: Sequence[str]) -> Path | None:
+    """Return the newest of the paths where a file lies that the target is, or holds."""
+    found = map(Path, reversed(paths))
+    return next((path for path in found if target.is_at(path) and path.is_file()), None)
 
 
 class Chapters:
@@ -330,12 +336,12 @@ class Chapters:
         if reference is None or target is None or not self.keeps_a_journal:
             return None
         entry = await self._parts.memory.journal.find(reference)
-        if entry is None or entry.task_id is None or entry.path is None:
+        if entry is None or entry.task_id is None or not entry.paths:
             return None
-        path = Path(entry.path)
-        if entry.intent.fingerprint != order.intent.fingerprint or not await asyncio.to_thread(
-            lambda: target.is_at(path) and path.is_file()
-        ):
+        if entry.intent.fingerprint != order.intent.fingerprint:
+            return None
+        path = await asyncio.to_thread(_found_at, target, entry.paths)
+        if path is None:
             return None
         record = TaskRecord(
             entry.task_id,
@@ -413,7 +419,7 @@ class Chapters:
         on_progress: OnProgress | None,
         overwrite: bool,
     ) -> Path:
-        target = await self.files.target(path, DownloadError, overwrite)
+        target = await self._place_for(what, path, overwrite)
         if not isinstance(what, (Job, UpscaleResult)):
             return await self.files.fetch(what, target, on_progress, overwrite)
         result = await self._result_of(call, what)
@@ -433,9 +439,23 @@ class Chapters:
             raise InvalidInputError(f"{quoted(what)} is no result and no job.")
         if not isinstance(folder, (str, os.PathLike)):
             raise DownloadError(f"{quoted(folder)} is no folder to write to.")
-        target = await self.files.target(os.path.join(folder, ""), DownloadError, overwrite)
+        target = await self._place_for(what, os.path.join(folder, ""), overwrite)
         result = await self._result_of(call, what)
         return await self.files.bring_all(result, target, on_progress, overwrite)
+
+    async def _place_for(
+        self, what: UpscaleResult | Job | str, path: StrPath, overwrite: bool
+    ) -> Target:
+        """Return the place to write to; the error where there is none says what is paid for."""
+        try:
+            return await self.files.target(path, DownloadError, overwrite)
+        except DownloadError as error:
+            if not isinstance(what, (Job, UpscaleResult)):
+                raise
+            billed = "yes" if isinstance(what, UpscaleResult) else self.billed(what)
+            raise error.about(
+                task_id=what.task_id or None, reference=what.reference, billed=billed
+            ) from None
 
     async def _result_of(self, call: Call, what: UpscaleResult | Job) -> UpscaleResult:
         if isinstance(what, Job):

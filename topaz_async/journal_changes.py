@@ -32,6 +32,9 @@ __all__ = [
     "settle",
 ]
 
+#: How many earlier places of one result are kept.
+_PLACES = 100
+
 #: The common case of news: a task that has not ended is in another state.
 _NEW_STATE = """
 UPDATE jobs SET
@@ -251,11 +254,21 @@ def _columns(news: News) -> dict[str, Any]:
 
 
 def note_path(db: sqlite3.Connection, task_id: str, path: str | os.PathLike[str]) -> None:
-    """Write down where the result of a task lies."""
+    """Write down where the result of a task lies, beside the places where it was brought before."""
     place = _place(path)
-    db.execute(
-        "UPDATE jobs SET path = ? WHERE task_id = ? AND path IS NOT ?", (place, task_id, place)
+    rows = db.execute(
+        "SELECT id, path, earlier_paths FROM jobs WHERE task_id = ? AND path IS NOT ?",
+        (task_id, place),
     )
+    for row in rows.fetchall():
+        paths = json.loads(row["earlier_paths"] or "[]")
+        if row["path"] is not None:
+            paths.append(os.fsdecode(row["path"]))
+        earlier = [each for each in paths if each != os.fsdecode(place)][-_PLACES:]
+        db.execute(
+            "UPDATE jobs SET path = ?, earlier_paths = ? WHERE id = ?",
+            (place, json.dumps(earlier) if earlier else None, row["id"]),
+        )
 
 
 def _for_all(

@@ -73,6 +73,7 @@ STEPS = (
     ),
     journal_uploads.SCHEMA,
     ("ALTER TABLE jobs ADD COLUMN output TEXT",),
+    ("ALTER TABLE jobs ADD COLUMN earlier_paths TEXT",),
 )
 
 #: The most rows that one statement takes; more would save little.  `UPDATE ... FROM`, which
@@ -188,6 +189,7 @@ def entry_of(row: sqlite3.Row) -> Entry:
         credits_consumed=row["credits_consumed"],
         duration=row["duration"],
         path=None if row["path"] is None else os.fsdecode(row["path"]),
+        earlier_paths=tuple(json.loads(row["earlier_paths"] or "[]")),
     )
 
 

@@ -220,8 +220,14 @@ class Entry:
     credits_consumed: float | None = None
     #: Seconds the task took by the service's clock.
     duration: float | None = None
-    #: Where its result was downloaded to.
+    #: Where its result was downloaded to last, and to other places before, newest last.
     path: str | None = None
+    earlier_paths: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Wherever its result was downloaded to."""
+        return self.earlier_paths if self.path is None else (*self.earlier_paths, self.path)
 
 
 @attrs.frozen

@@ -221,14 +221,17 @@ class Submitter:
         if entry.intent.fingerprint != order.intent.fingerprint:
             raise self._conflict(entry)
 
-    @staticmethod
-    def _conflict(entry: Entry) -> ReferenceConflictError:
+    def _conflict(self, entry: Entry) -> ReferenceConflictError:
+        journal = self._journal_of(entry.intent)
+        is_kept = journal is not None and journal.durable
         return ReferenceConflictError(
             f"The reference {clean(entry.intent.reference, 80)!r} stands for other work already.",
             reference=entry.intent.reference,
             task_id=entry.task_id,
-            hint="Use one reference for one video, model and factor; "
-            "journal.forget(reference) frees it.",
+            hint="Use one reference for one video, model and factor, or pass the fingerprint= "
+            "that tells it from other work; "
+            + ("client.journal.forget(reference)" if is_kept else "a new client")
+            + " frees it, and the next submit buys anew.",
         )
 
     def _pause_after(self, refusal: TopazError, next_pause: Callable[[], float]) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Literal
 
 import attrs
@@ -174,6 +174,6 @@ def _conflict(entry: Entry) -> ReferenceConflictError:
 
 
 def _lies_there(entry: Entry, wish: Wish) -> bool:
-    if entry.path is None or wish.overwrite:
+    if wish.overwrite:
         return False
-    return Path(entry.path) == wish.output.absolute() and wish.output.is_file()
+    return os.path.abspath(wish.output) in entry.paths and wish.output.is_file()
