@@ -28,7 +28,7 @@ from topaz_async import (
     TopazClient,
     WaitTimeoutError,
 )
-from topaz_async.ports import Claim, Intent
+from topaz_async.ports import Claim, Entry, Intent
 from topaz_async.sandbox import CopyEngine, Fault, Sandbox
 from topaz_async.survival import Traits
 
@@ -211,33 +211,41 @@ async def test_who_waits_for_a_reference_gets_no_other_work(tmp_path: Path) -> N
     """A reference that is refused and taken for other work meanwhile is a conflict to the one
     who waited for it, not somebody else's video.
     """
-    go_on = asyncio.Event()
+    go_on, looks_again = asyncio.Event(), asyncio.Event()
+    looks_again.set()
+
+    class Slow(SqliteJournal):
+        async def find(self, reference: str) -> Entry | None:
+            await looks_again.wait()
+            return await super().find(reference)
 
     async def refuse_late(peer: Peer) -> None:
         await peer.request()
         await go_on.wait()
         await peer.send(say(None, 402, "insufficient"))
 
-    def client() -> TopazClient:
-        return TopazClient("key", base_url=server.url, journal=tmp_path / "jobs.sqlite")
-
     urls = [f"https://files.example/{name}.mp4" for name in "ab"]
+    path = tmp_path / "jobs.sqlite"
+    slow = Slow(path)
     async with (
         ByteServer(refuse_late, answer(say({"taskId": "task-b"}))) as server,
-        client() as one,
-        client() as other,
+        TopazClient("key", base_url=server.url, journal=path) as one,
+        TopazClient("key", base_url=server.url, journal=slow) as other,
     ):
         first = asyncio.create_task(one.submit(urls[0], reference="r"))
         await until(lambda: server.requests)
         waiting = asyncio.create_task(other.submit(urls[0], reference="r"))
         await asyncio.sleep(0.1)
+        looks_again.clear()
         go_on.set()
         with pytest.raises(InsufficientCreditsError):
             await first
         assert "task-b" == (await one.submit(urls[1], reference="r")).task_id
+        looks_again.set()
         with pytest.raises(ReferenceConflictError):
             await waiting
         assert 2 == len(server.requests)
+    await slow.aclose()
 
 
 async def test_a_failed_task_is_returned_unless_asked_for_again(
