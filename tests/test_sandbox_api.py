@@ -6,13 +6,14 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
 from tests.clips import Plain, clip, tiny
-from topaz_async.sandbox import Sandbox
+from topaz_async.sandbox import CopyEngine, MediaInfo, Sandbox
 
 UNAUTHORIZED = (
     '{"code":401,"msg":"Unauthorized – Authentication failed. Please check that your '
@@ -236,6 +237,53 @@ async def test_a_body_that_is_no_json_is_a_server_exception(plain: Plain) -> Non
     target = f"{plain.sandbox.base_url}/api/v1/jobs/createTask"
     _, _, text = await answer_of(plain, "POST", target, data="{", headers=plain.headers)
     assert text == '{"code":500,"msg":"Server exception, please try again later","data":null}'
+
+
+@pytest.mark.parametrize("field", ["video_url", "callBackUrl"])
+async def test_text_that_no_answer_could_repeat_is_refused(plain: Plain, field: str) -> None:
+    """Half a surrogate pair is no text: code 500, and no task that could never be told of."""
+    half = "http://127.0.0.1:9/\ud800.mp4"
+    body: dict[str, Any] = {"model": MODEL, "input": VIDEO}
+    if field == "video_url":
+        body["input"] = VIDEO | {field: half}
+    else:
+        body[field] = half
+    refusal = {"code": 500, "msg": "Server exception, please try again later", "data": None}
+    assert await plain.post("/api/v1/jobs/createTask", body) == refusal
+    assert plain.sandbox.books.tasks == {}
+    body = {"url": half}
+    answer = await plain.post("/api/v1/common/download-url", body)
+    assert answer == {"code": 422, "msg": "url is wrong", "data": None}
+
+
+async def test_a_pair_of_surrogates_is_text(plain: Plain) -> None:
+    """Written as two escapes, a character beyond the first plane is taken and repeated."""
+    task_id = await plain.made("http://127.0.0.1:9/\U0001f600.mp4")
+    param = (await plain.record(task_id))["data"]["param"]
+    assert (
+        json.loads(json.loads(param)["input"])["video_url"] == "http://127.0.0.1:9/\U0001f600.mp4"
+    )
+
+
+class Crashing(CopyEngine):
+    """An engine that breaks as soon as it is asked."""
+
+    def probe(self, path: Path) -> MediaInfo:
+        """Break."""
+        raise ZeroDivisionError
+
+
+async def test_a_crash_is_told_in_the_envelope(
+    plain: Plain, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What nobody foresaw is code 500 inside HTTP 200, and stands in the log."""
+    async with Sandbox(engine=Crashing()) as sandbox:
+        plain.sandbox = sandbox
+        refusal = {"code": 500, "msg": "Server exception, please try again later", "data": None}
+        assert await plain.create(await plain.uploaded(b"clip")) == refusal
+        seen = sandbox.books.requests[-1]
+        assert (seen.status, seen.code, sandbox.books.tasks) == (200, 500, {})
+    assert "POST createTask crashed" in caplog.text
 
 
 async def test_a_wrong_key_is_refused_inside_http_200(plain: Plain) -> None:

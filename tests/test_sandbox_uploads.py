@@ -107,6 +107,12 @@ async def test_a_url_of_this_machine_is_fetched(plain: Plain) -> None:
         ),
         ("file-base64-upload", {"base64Data": "%", "uploadPath": "v"}, 400, "Invalid base64 data"),
         ("file-base64-upload", [], 400, "Invalid JSON body"),
+        (
+            "file-base64-upload",
+            {"base64Data": "YQ==", "uploadPath": "\ud800"},
+            400,
+            "Invalid JSON body",
+        ),
         ("file-url-upload", {"uploadPath": "v"}, 400, "Missing required parameter: fileUrl"),
         ("file-stream-upload", {}, 400, "Missing required parameter: file"),
     ],

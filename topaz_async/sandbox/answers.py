@@ -68,6 +68,17 @@ def dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def json_object(body: bytes | str) -> dict[str, Any] | None:
+    """Read a JSON object; None for anything else, and for text that no answer could repeat."""
+    try:
+        value = json.loads(body)
+        # JSON can write half a surrogate pair, which UTF-8 cannot.
+        dump(value).encode()
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def json_answer(
     value: Mapping[str, Any], *, content_type: str = API_JSON, task_id: str | None = None
 ) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import os
 import random
 import re
@@ -19,8 +20,10 @@ from typing import Any, Final, Self
 from aiohttp import web
 
 from .answers import (
+    SERVER_EXCEPTION,
     UNAUTHORIZED,
     Answer,
+    failure,
     not_found,
     rate_limited,
     unauthorized,
@@ -48,6 +51,8 @@ try:
 except ImportError:
     # With an engine of the caller's the sandbox runs without PyAV.
     PyAVEngine = None  # type: ignore[assignment,misc]
+
+log = logging.getLogger(__name__)
 
 #: Method and route by path of the API host.
 API_PATHS: Final = {
@@ -346,7 +351,7 @@ class Sandbox:
             if fault is not None and fault.phase == "before":
                 answer = self._delivery.altered(Answer(), fault)
             else:
-                answer = await act(route, request, number, now)
+                answer = await self._acted(act, route, request, number, now)
                 if fault is not None:
                     answer = self._delivery.altered(answer, fault)
             if fault is None or fault.action not in UNANSWERED:
@@ -355,6 +360,19 @@ class Sandbox:
         except (ConnectionError, web.RequestPayloadError):
             # The peer has gone; there is nobody to tell.
             return web.Response()
+
+    async def _acted(
+        self, act: Act, route: str, request: web.Request, number: int, now: float
+    ) -> Answer:
+        """Let ``act`` answer; a crash is told in the service's own words."""
+        try:
+            return await act(route, request, number, now)
+        except (ConnectionError, web.RequestPayloadError, web.HTTPException):
+            raise
+        except Exception:
+            log.exception("%s %s crashed", request.method, route)
+            told = upload_failure if route in self._uploads.routes else failure
+            return told(500, SERVER_EXCEPTION)
 
     async def _act(self, route: str, request: web.Request, number: int, now: float) -> Answer:
         if not self._key_fits(request):

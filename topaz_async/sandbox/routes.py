@@ -18,6 +18,7 @@ from .answers import (
     WRONG_URL,
     Answer,
     failure,
+    json_object,
     success,
 )
 from .books import Books
@@ -109,7 +110,7 @@ class Api:
         return success(self._books.credits)
 
     async def _download_url(self, request: web.Request, _: int) -> Answer:
-        value = _json_object(await _body_text(request))
+        value = json_object(await _body_text(request))
         file = self._files.find(None if value is None else value.get("url"))
         if file is None or not file.result:
             return failure(422, WRONG_URL)
@@ -144,7 +145,7 @@ def order_of(text: str) -> Order:
     Raises:
         RefusedError: With the code and words that were seen for each mistake.
     """
-    value = _json_object(text)
+    value = json_object(text)
     if value is None:
         raise RefusedError(500, SERVER_EXCEPTION)
     model = value.get("model")
@@ -206,11 +207,3 @@ def _without(record: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 async def _body_text(request: web.Request) -> str:
     return (await request.read()).decode("utf-8", "replace")
-
-
-def _json_object(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None

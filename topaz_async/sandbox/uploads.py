@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 import re
 import secrets
 import time
@@ -17,7 +16,7 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
-from .answers import UPLOAD_JSON, Answer, json_answer, upload_failure
+from .answers import UPLOAD_JSON, Answer, json_answer, json_object, upload_failure
 from .books import Books, SeenUpload
 from .files import FileStore, mime_of
 from .loopback import UnreachableError, fetch
@@ -191,13 +190,9 @@ async def _text(part: aiohttp.BodyPartReader) -> str:
 
 
 async def _json_fields(request: web.Request, threads: Threads) -> dict[str, str]:
-    body = await request.read()
-    try:
-        # Megabytes of base64 take long enough to hold the loop up.
-        value = await threads.run(json.loads, body)
-    except (ValueError, RecursionError):
-        raise _WrongRequestError("Invalid JSON body") from None
-    if not isinstance(value, dict):
+    # Megabytes of base64 take long enough to hold the loop up.
+    value = await threads.run(json_object, await request.read())
+    if value is None:
         raise _WrongRequestError("Invalid JSON body")
     return {name: text for name, text in value.items() if isinstance(text, str)}
 
