@@ -128,9 +128,10 @@ async def test_cost_time_is_in_whole_seconds(plain: Plain) -> None:
 
 
 async def test_an_input_that_is_no_video_fails_with_the_services_words(plain: Plain) -> None:
-    """A text file is accepted, then fails: numeric string code, words, nothing consumed."""
-    task = await plain.upscaled(b"this is no video at all" * 100)
-    answer = await plain.record(task.task_id)
+    """A text file is accepted, and has failed at the first look: code, words, null times."""
+    task_id = await plain.made(await plain.uploaded(b"this is no video at all" * 100))
+    answer = await plain.record(task_id)
+    task = plain.sandbox.books.tasks[task_id]
     assert answer["data"] | {"param": "", "paramJson": ""} == {
         "taskId": task.task_id,
         "model": "topaz/video-upscale",
@@ -139,15 +140,30 @@ async def test_an_input_that_is_no_video_fails_with_the_services_words(plain: Pl
         "resultJson": "",
         "failCode": "422",
         "failMsg": "generate playground failed, task id is blank",
-        "costTime": 0,
-        "completeTime": task.completed,
+        "costTime": None,
+        "completeTime": None,
         "createTime": task.created,
         "creditsConsumed": 0.0,
         "operationType": "topaz/video-upscale",
         "successFlag": 3,
         "paramJson": "",
     }
-    assert task.completed is not None
+    assert task.cause is not None
+    assert task.cause.startswith("not a readable video or image")
+
+
+async def test_an_unreadable_input_from_elsewhere_fails_later(plain: Plain) -> None:
+    """What shows only when the input is fetched has times, and the words seen with times."""
+    async with Sandbox() as other:
+        url = await Plain(other, plain.session).uploaded(b"no video")
+        task = await plain.ended(await plain.made(url))
+    data = (await plain.record(task.task_id))["data"]
+    assert (data["failCode"], data["failMsg"], data["costTime"], data["completeTime"]) == (
+        "500",
+        "Upload failed: Server internal error.",
+        0,
+        task.completed,
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from pathlib import Path
 import aiohttp
 import attrs
 
-from .engine import Engine, MediaError, MediaInfo
+from .credits import IMAGE_MODEL
+from .engine import IMAGE_ENDINGS, Engine, MediaError, MediaInfo
 from .files import FileStore, StoredFile
 from .loopback import fetch
 from .threads import Threads
@@ -43,22 +44,22 @@ class Inputs:
         """Return the upload behind ``source``, if it is one of the sandbox's own."""
         return self._files.find(source)
 
-    async def bring(self, source: str) -> Input:
+    async def bring(self, source: str, model: str) -> Input:
         """Return the input behind a URL.
 
         Raises:
-            MediaError: It is no video or image, or too large.
+            MediaError: It is not what ``model`` works on, or too large.
             UnreachableError: It is not on loopback, or could not be fetched.
         """
         stored = self.upload(source)
         if stored is None:
-            return await self._fetch(source)
-        if (known := self._known.get(stored.disk)) is not None:
-            return known
+            return await self._fetch(source, model)
         if stored.size > self._max_bytes:
             raise MediaError(f"{stored.size} bytes are more than the {self._max_bytes} allowed")
-        info = await self._disk.run(self._engine.probe, stored.disk)
-        self._known[stored.disk] = Input(stored.disk, info, fetched=False)
+        if stored.disk not in self._known:
+            info = await self._disk.run(self._engine.probe, stored.disk)
+            self._known[stored.disk] = Input(stored.disk, info, fetched=False)
+        _check(self._known[stored.disk].info, model)
         return self._known[stored.disk]
 
     async def release(self, given: Input) -> None:
@@ -66,11 +67,21 @@ class Inputs:
         if given.fetched:
             await self._disk.run(given.path.unlink, missing_ok=True)
 
-    async def _fetch(self, source: str) -> Input:
+    async def _fetch(self, source: str, model: str) -> Input:
         path = self._files.scratch()
         try:
             await fetch(self._session, source, path, self._disk, limit=self._max_bytes)
-            return Input(path, await self._disk.run(self._engine.probe, path), fetched=True)
+            info = await self._disk.run(self._engine.probe, path)
+            _check(info, model)
+            return Input(path, info, fetched=True)
         except BaseException:
             await self._disk.run(path.unlink, missing_ok=True)
             raise
+
+
+def _check(info: MediaInfo, model: str) -> None:
+    # An engine that does not say what the container is takes anything.
+    if not info.container:
+        return
+    if (info.container in IMAGE_ENDINGS) != (model == IMAGE_MODEL):
+        raise MediaError(f"{info.container} is no input of {model}")

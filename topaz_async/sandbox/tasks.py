@@ -25,9 +25,10 @@ from .threads import Threads
 
 log = logging.getLogger(__name__)
 
-#: ``failCode`` and ``failMsg`` by cause, in words that were seen in captures.
+#: ``failCode`` and ``failMsg`` by cause, in words that were seen in captures: the first ones only
+#: at the first look and without times, the second ones seconds later, with times.
 UNREADABLE: Final = ("422", "generate playground failed, task id is blank")
-UNREACHABLE: Final = ("500", "Upload failed: Server internal error.")
+UPLOAD_FAILED: Final = ("500", "Upload failed: Server internal error.")
 INTERNAL: Final = ("500", "Internal Error")
 #: The cause noted in the books when a fault of the script ended a task.
 SCRIPTED: Final = "a fault of the script"
@@ -105,7 +106,12 @@ class Tasks:
             RefusedError: The credits do not suffice, or the input is unreadable and that is to be
                 told now. Nothing was bought.
         """
-        given = await self._look_ahead(order)
+        given: Input | None = None
+        unreadable: str | None = None
+        try:
+            given = await self._look_ahead(order)
+        except MediaError as error:
+            unreadable = str(error)
         upload = self._inputs.upload(order.source)
         held = 0.0 if given is None else price(order.model, order.factor, given.info)
         # Nothing is awaited between this check and the entry in the books.
@@ -129,6 +135,8 @@ class Tasks:
         self._books.enter_task(task)
         if doom is not None and doom.action == "fail_at_once":
             self._end(self._failed(task, _words(doom), SCRIPTED, timed=False))
+        elif doom is None and unreadable is not None:
+            self._end(self._failed(task, UNREADABLE, unreadable, timed=False))
         else:
             life = asyncio.create_task(self._live(task, given, doom))
             self._lives.add(life)
@@ -145,16 +153,21 @@ class Tasks:
         await self._pool.aclose(2.0)
 
     async def _look_ahead(self, order: Order) -> Input | None:
-        """Read the input before the task is made, where that is cheap or asked for."""
+        """Read the input before the task is made, where that is cheap or asked for.
+
+        Raises:
+            MediaError: An upload is nothing that can be upscaled.
+            RefusedError: The same of any input, where it is to be refused.
+        """
         early = self._settings.refuse_unreadable
         if not early and self._inputs.upload(order.source) is None:
             return None
         try:
-            return await self._inputs.bring(order.source)
+            return await self._inputs.bring(order.source, order.model)
         except (MediaError, UnreachableError):
             if early:
                 raise RefusedError(500, SERVER_EXCEPTION) from None
-            return None
+            raise
 
     async def _live(self, task: Task, given: Input | None, doom: Fault | None) -> None:
         clock = asyncio.get_running_loop().time
@@ -176,10 +189,8 @@ class Tasks:
                 return
         except WorkCancelledError:
             return
-        except MediaError as error:
-            words, cause = UNREADABLE, str(error)
-        except UnreachableError as error:
-            words, cause = UNREACHABLE, str(error)
+        except (MediaError, UnreachableError) as error:
+            words, cause = UPLOAD_FAILED, str(error)
         except _OutOfCreditsError as error:
             words, cause = ("402", NO_CREDITS), str(error)
         except Exception as error:
@@ -192,7 +203,7 @@ class Tasks:
         """Upscale a task's input, and return the result's path and size in bytes."""
         task = self._books.tasks[task_id]
         if given is None:
-            given = await self._inputs.bring(task.source)
+            given = await self._inputs.bring(task.source, task.model)
         try:
             if not task.credits:
                 cost = price(task.model, task.factor, given.info)
