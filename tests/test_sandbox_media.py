@@ -349,6 +349,25 @@ async def test_an_input_larger_than_the_model_takes_fails() -> None:
         )
 
 
+async def test_an_image_has_a_limit_of_its_own(plain: Plain) -> None:
+    """Images may have 10 MB where videos may have 50, and that is a setting too."""
+    data = image()
+    large = data + bytes(10 * 1024**2 + 1 - len(data))
+    body = {"model": "topaz/image-upscale", "input": {"image_url": "", "upscale_factor": "2"}}
+
+    async def ended(picture: bytes) -> tuple[str, str | None]:
+        body["input"] = {**body["input"], "image_url": await plain.uploaded(picture, "a.png")}
+        task_id = (await plain.post("/api/v1/jobs/createTask", body))["data"]["taskId"]
+        task = await plain.ended(task_id)
+        return task.state, task.cause
+
+    too_large = "10485761 bytes are more than the 10485760 allowed"
+    assert await ended(large) == ("fail", too_large)
+    assert await ended(large[:-1]) == ("success", None)
+    async with Sandbox(max_image_bytes=len(large)) as plain.sandbox:
+        assert await ended(large) == ("success", None)
+
+
 def test_without_pyav_the_words_name_the_extra() -> None:
     """A missing PyAV says what to install; with another engine the sandbox runs without it."""
     code = (

@@ -31,7 +31,7 @@ from .answers import (
 )
 from .books import KEPT_BODY, Books
 from .callbacks import Body, CallbackSettings, Courier
-from .credits import Account
+from .credits import IMAGE_MODEL, VIDEO_MODEL, Account
 from .dashboard import page
 from .delivery import Delivery
 from .engine import NEEDS_PYAV, Engine
@@ -99,7 +99,8 @@ class Sandbox:
         credits: Credits on the account.
         webhook_key: Key that signs callbacks; None sends them unsigned.
         max_upload_bytes: Largest upload.
-        max_input_bytes: Largest input of a task (newest page of the service: 50 MB).
+        max_input_bytes: Largest video of a task (newest page of the service: 50 MB).
+        max_image_bytes: Largest image of a task (10 MB on all pages).
         link_seconds: Life of a result's link; None for ever.
         fresh_seconds: Life of a link from download-url.
         faults: What is to go wrong, see `Fault`.
@@ -135,6 +136,7 @@ class Sandbox:
         webhook_key: str | None = None,
         max_upload_bytes: int = 1024**3,
         max_input_bytes: int = 50 * 1024**2,
+        max_image_bytes: int = 10 * 1024**2,
         link_seconds: float | None = None,
         fresh_seconds: float = FRESH_SECONDS,
         faults: Iterable[Fault] = (),
@@ -172,7 +174,8 @@ class Sandbox:
         self._callbacks = CallbackSettings(
             webhook_key, callback_body, callback_timeout, callback_pause
         )
-        self._max_upload_bytes, self._max_input_bytes = max_upload_bytes, max_input_bytes
+        self._max_upload_bytes = max_upload_bytes
+        self._max_input_bytes = {VIDEO_MODEL: max_input_bytes, IMAGE_MODEL: max_image_bytes}
         self._fresh_seconds = fresh_seconds
         self._engine = _default_engine(workers) if engine is None else engine
         self._exit = AsyncExitStack()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
@@ -34,10 +35,12 @@ class Inputs:
         files: FileStore,
         session: aiohttp.ClientSession,
         disk: Threads,
-        max_bytes: int,
+        max_bytes: Mapping[str, int],
     ) -> None:
         self._engine, self._files, self._session = engine, files, session
-        self._disk, self._max_bytes = disk, max_bytes
+        self._disk = disk
+        #: Bytes of an input, by model.
+        self._max_bytes = max_bytes
         self._known: dict[Path, Input] = {}
 
     def upload(self, source: str) -> StoredFile | None:
@@ -54,8 +57,9 @@ class Inputs:
         stored = self.upload(source)
         if stored is None:
             return await self._fetch(source, model)
-        if stored.size > self._max_bytes:
-            raise MediaError(f"{stored.size} bytes are more than the {self._max_bytes} allowed")
+        limit = self._max_bytes[model]
+        if stored.size > limit:
+            raise MediaError(f"{stored.size} bytes are more than the {limit} allowed")
         if stored.disk not in self._known:
             info = await self._disk.run(self._engine.probe, stored.disk)
             self._known[stored.disk] = Input(stored.disk, info, fetched=False)
@@ -70,7 +74,8 @@ class Inputs:
     async def _fetch(self, source: str, model: str) -> Input:
         path = self._files.scratch()
         try:
-            await fetch(self._session, source, path, self._disk, limit=self._max_bytes)
+            limit = self._max_bytes[model]
+            await fetch(self._session, source, path, self._disk, limit=limit)
             info = await self._disk.run(self._engine.probe, path)
             _check(info, model)
             return Input(path, info, fetched=True)
