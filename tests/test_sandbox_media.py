@@ -194,6 +194,7 @@ def broken() -> dict[str, bytes]:
         "a list of files": b"ffconcat version 1.0\nfile /etc/passwd\n",
         "half a matroska": sound[:300],
         "a picture": image(),
+        "a webm": clip(".webm", codec="libvpx", audio=False),
         "zeroes": bytes(5000),
     }
 
@@ -271,7 +272,9 @@ def test_the_engine_stops_between_two_frames(tmp_path: Path) -> None:
     assert asked == 4
 
 
-@pytest.mark.parametrize("name", ["text", "an mp4 without its index", "a picture", "nothing"])
+@pytest.mark.parametrize(
+    "name", ["text", "an mp4 without its index", "a picture", "a webm", "nothing"]
+)
 async def test_a_bad_input_fails_its_task_and_the_next_one_succeeds(
     plain: Plain, name: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +28,9 @@ from av.video.stream import VideoStream
 #: Demuxers that may read an input. Playlists stay out: they would open further files and URLs.
 FORMATS: Final = ",".join(("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm", *IMAGE_ENDINGS))
 
+#: How a WebM file begins; FFmpeg reads it as a Matroska file, the service does not take it.
+_WEBM: Final = re.compile(rb"\x1a\x45\xdf\xa3.{1,200}?\x42\x82.{1,8}?webm", re.DOTALL)
+
 #: PyAV before 19 has to be told that broken metadata is no reason to refuse a file.
 _TOLERANT: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -37,17 +41,20 @@ def open_input(path: str | os.PathLike[str]) -> InputContainer:
     """Open a media file for reading, from the local disk and in the known formats only.
 
     Raises:
-        MediaError: The file is of no known format, or too broken to be opened.
+        MediaError: The file is of no format the service takes, or too broken to be opened.
     """
     options = {
         "format_whitelist": FORMATS,
         "protocol_whitelist": "file",
     }
     try:
+        with open(path, "rb") as file:
+            if _WEBM.match(file.read(256)):
+                raise MediaError("WebM is not taken, only mp4, mov and mkv are")
         container: InputContainer = av.open(
             os.fspath(path), "r", container_options=options, **_TOLERANT
         )
-    except (FFmpegError, ValueError, UnicodeError) as error:
+    except (FFmpegError, OSError, ValueError, UnicodeError) as error:
         raise MediaError(f"not a readable video or image: {error}") from None
     return container
 
