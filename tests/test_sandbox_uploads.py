@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.clips import Plain, tiny
+from tests.clips import Plain, clip, image, tiny
 from topaz_async.sandbox import Sandbox
 
 
@@ -68,6 +68,43 @@ async def test_without_a_name_the_service_invents_one(plain: Plain) -> None:
     _, _, answer = await post(plain, "file-stream-upload", data=form)
     assert re.fullmatch(r"\d{13}-[0-9a-f]{10}\.mov", answer["data"]["fileName"])
     assert answer["data"]["mimeType"] == "video/quicktime"
+
+
+@pytest.mark.parametrize(
+    ("mime", "data", "ending"),
+    [
+        ("video/quicktime", b"abc", ".mov"),
+        ("video/x-matroska", b"abc", ".mkv"),
+        ("image/jpeg", b"abc", ".jpg"),
+        ("image/gif", b"abc", ".gif"),
+        ("application/octet-stream", tiny(), ".mp4"),
+        ("application/octet-stream", clip(".mov", audio=False), ".mov"),
+        ("application/octet-stream", clip(".mkv", audio=False), ".mkv"),
+        ("application/octet-stream", image(), ".png"),
+        ("application/octet-stream", image(".jpg"), ".jpg"),
+        ("application/octet-stream", b"abc", ""),
+    ],
+)
+async def test_an_invented_name_ends_as_the_file_does(
+    plain: Plain, mime: str, data: bytes, ending: str
+) -> None:
+    """Without any name the content type gives the ending, else the first bytes."""
+    form = aiohttp.FormData({"uploadPath": "videos"})
+    form.add_field("file", data, filename="blob", content_type=mime)
+    _, _, streamed = await post(plain, "file-stream-upload", data=form)
+    text = f"data:{mime};base64,{base64.b64encode(data).decode()}"
+    body = {"base64Data": text, "uploadPath": "videos"}
+    _, _, encoded = await post(plain, "file-base64-upload", json=body)
+    for answer in (streamed, encoded):
+        assert re.fullmatch(rf"\d{{13}}-[0-9a-f]{{10}}{ending}", answer["data"]["fileName"])
+
+
+async def test_plain_base64_gets_its_ending_from_its_bytes(plain: Plain) -> None:
+    """Neither a name nor a type: an mp4 is called .mp4 all the same."""
+    body = {"base64Data": base64.b64encode(tiny()).decode(), "uploadPath": "videos"}
+    _, _, answer = await post(plain, "file-base64-upload", json=body)
+    assert answer["data"]["fileName"].endswith(".mp4")
+    assert answer["data"]["mimeType"] == "video/mp4"
 
 
 @pytest.mark.parametrize("prefix", ["", "data:video/mp4;base64,"])

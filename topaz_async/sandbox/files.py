@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from pathlib import Path
@@ -25,6 +26,21 @@ TYPES: Final = {
     ".webp": "image/webp",
     ".txt": "text/plain",
 }
+#: File endings by content type.
+ENDINGS: Final = {mime: ending for ending, mime in reversed(TYPES.items())}
+#: File endings by the bytes with which a file begins.
+SIGNATURES: Final = {
+    rb"....(ftypqt  |moov|mdat|wide)": ".mov",
+    rb"....ftypM4A": ".m4a",
+    rb"....ftyp": ".mp4",
+    rb"\x1a\x45\xdf\xa3.{1,200}?\x42\x82.{1,8}?webm": ".webm",
+    rb"\x1a\x45\xdf\xa3": ".mkv",
+    rb"\x89PNG\r\n\x1a\n": ".png",
+    rb"\xff\xd8\xff": ".jpg",
+    rb"RIFF....WEBP": ".webp",
+}
+#: Bytes that a signature needs.
+HEAD: Final = 256
 #: The number of the sandbox's account, a part of each upload's path.
 ACCOUNT_NUMBER: Final = 100001
 
@@ -60,6 +76,25 @@ class StoredFile:
 def mime_of(name: str) -> str:
     """Return the content type of a file name."""
     return TYPES.get(Path(name).suffix.lower(), "application/octet-stream")
+
+
+def ending_of(name: str, mime: str, head: bytes) -> str:
+    """Return the ending for a file, with its dot; empty if nothing tells.
+
+    Args:
+        name: Its own name, whose ending comes first.
+        mime: What its sender calls it.
+        head: Its first bytes.
+    """
+    if own := re.search(r"\.[A-Za-z0-9]{1,5}\Z", name):
+        return own[0]
+    if mime in ENDINGS:
+        return ENDINGS[mime]
+    for signature, ending in SIGNATURES.items():
+        if re.match(signature, head, re.DOTALL):
+            return ending
+    short = re.fullmatch(r"\w+/([a-z0-9]{2,4})", mime)
+    return f".{short[1]}" if short else ""
 
 
 class FileStore:

@@ -18,9 +18,9 @@ from aiohttp import web
 
 from .answers import UPLOAD_JSON, Answer, json_answer, json_object, upload_failure
 from .books import Books, SeenUpload
-from .files import FileStore, mime_of
+from .files import HEAD, FileStore, ending_of, mime_of
 from .loopback import UnreachableError, fetch
-from .threads import PIECE, Threads, append
+from .threads import PIECE, Threads, append, read_at
 
 #: Length of a form field that is not the file, in bytes.
 MAX_FIELD: Final = 4096
@@ -67,7 +67,7 @@ class Uploads:
         if not request.content_type.startswith("multipart/"):
             raise _WrongRequestError("Missing required parameter: file")
         fields: dict[str, str] = {}
-        disk, size, digest, named = self._files.scratch(), 0, "", ""
+        disk, size, digest, named, mime = self._files.scratch(), 0, "", "", ""
         kept = False
         try:
             got_file = False
@@ -79,10 +79,13 @@ class Uploads:
                     fields[part.name or ""] = await _text(part)
                     continue
                 got_file, named = True, part.filename or ""
+                mime = part.headers.get("Content-Type", "").partition(";")[0]
                 size, digest = await self._save(part, disk)
             if not got_file:
                 raise _WrongRequestError("Missing required parameter: file")
-            answer = self._store("file-stream-upload", disk, size, digest, fields, named)
+            answer = await self._store(
+                "file-stream-upload", disk, size, digest, fields, named=named, mime=mime
+            )
             kept = True
             return answer
         except ValueError as error:
@@ -130,10 +133,9 @@ class Uploads:
         except (binascii.Error, ValueError):
             raise _WrongRequestError("Invalid base64 data") from None
         self._check(size)
-        kind = re.match(r"data:\w+/([a-z0-9]{2,4})[;,]", text[:64])
-        return self._store(
-            "file-base64-upload", disk, size, digest, fields, f".{kind[1]}" if kind else ""
-        )
+        kind = re.match(r"data:([^;,]+)[;,]", text[:64])
+        mime = kind[1] if kind else ""
+        return await self._store("file-base64-upload", disk, size, digest, fields, mime=mime)
 
     async def _url(self, request: web.Request) -> Answer:
         fields = await _json_fields(request, self._disk)
@@ -150,21 +152,29 @@ class Uploads:
 
         digest = await self._disk.run(hashed)
         named = source.partition("?")[0]
-        return self._store("file-url-upload", disk, size, digest, fields, named)
+        return await self._store("file-url-upload", disk, size, digest, fields, named=named)
 
     def _check(self, size: int) -> None:
         if size > self._max_bytes:
             raise _WrongRequestError(f"File size exceeds the limit of {self._max_bytes} bytes")
 
-    def _store(
-        self, route: str, disk: Path, size: int, digest: str, fields: dict[str, str], named: str
+    async def _store(
+        self,
+        route: str,
+        disk: Path,
+        size: int,
+        digest: str,
+        fields: dict[str, str],
+        *,
+        named: str = "",
+        mime: str = "",
     ) -> Answer:
         folder = _clean(_required(fields, "uploadPath"))
         name = _clean(fields.get("fileName", "")).rpartition("/")[2]
         if not name:
             # The part's own name is not kept, its ending is.
-            ending = re.search(r"\.[A-Za-z0-9]{1,5}\Z", named)
-            name = f"{int(time.time() * 1000)}-{secrets.token_hex(5)}{ending[0] if ending else ''}"
+            ending = ending_of(named, mime, await self._disk.run(read_at, disk, 0, HEAD))
+            name = f"{int(time.time() * 1000)}-{secrets.token_hex(5)}{ending}"
         file = self._files.add_upload(disk, folder, name, size, digest)
         url = self._files.url_of(file)
         self._books.enter_upload(SeenUpload(route, url, size, digest))
