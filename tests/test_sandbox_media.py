@@ -13,6 +13,7 @@ import aiohttp
 import attrs
 import av
 import pytest
+from av.video.stream import VideoStream
 
 from tests.clips import Plain, clip, image, make_clip, probe, probe_bytes, tiny
 from topaz_async.sandbox import Fault, MediaError, MediaInfo, Sandbox, WorkCancelledError
@@ -173,6 +174,63 @@ def test_ten_bit_444_becomes_plain_yuv420p(tmp_path: Path) -> None:
     target = upscaled(clip(".mkv", pixels="yuv444p10le", audio=False), tmp_path, ending=".mkv")
     with av.open(str(target)) as container:
         assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+
+
+def coloured(
+    path: Path, codec: str, pixels: str, white: int, tags: tuple[int, int, int, int]
+) -> Path:
+    """Make a clip of white pictures that says which colours it means."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=10)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 36, pixels
+        context = stream.codec_context
+        context.color_range, context.colorspace, context.color_primaries, context.color_trc = tags
+        for number in range(3):
+            frame = av.VideoFrame(64, 36, pixels)
+            for plane, value in zip(frame.planes, (white, 128, 128), strict=False):
+                plane.update(bytes([value]) * plane.buffer_size)
+            frame.pts = number
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def colours(path: Path) -> tuple[int, tuple[int, int, int, int]]:
+    """Return the first sample of a video, and its tags: range, matrix, primaries, transfer."""
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        tags = (frame.color_range, frame.colorspace, frame.color_primaries, frame.color_trc)
+        return bytes(frame.planes[0])[0], tags
+
+
+@pytest.mark.parametrize(
+    ("pixels", "white", "tags"),
+    [
+        ("yuv420p", 235, (1, 1, 1, 1)),
+        ("yuv420p", 235, (1, 9, 9, 16)),
+        ("yuvj420p", 255, (2, 5, 5, 6)),
+        ("yuv444p", 255, (2, 1, 1, 1)),
+        ("yuv420p", 235, (0, 2, 2, 2)),
+    ],
+)
+def test_colours_are_those_of_the_source(
+    tmp_path: Path, pixels: str, white: int, tags: tuple[int, int, int, int]
+) -> None:
+    """Range, matrix, primaries and transfer go over, and the levels fit them: white stays white."""
+    source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    coloured(source, "libx264", pixels, white, tags)
+    PyAVEngine().upscale(source, target, factor=2, kind="video", cancelled=lambda: False)
+    assert colours(source) == colours(target) == (white, tags)
+
+
+@pytest.mark.parametrize(("levels", "white", "told"), [(2, 255, 2), (0, 235, 1)])
+def test_rgb_is_told_as_what_it_becomes(tmp_path: Path, levels: int, white: int, told: int) -> None:
+    """The matrix of RGB is not claimed for the samples that are made of it; levels fit."""
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mp4"
+    coloured(source, "ffv1", "bgr0", 255, (levels, 0, 1, 1))
+    PyAVEngine().upscale(source, target, factor=2, kind="video", cancelled=lambda: False)
+    assert colours(target) == (white, (told, 2, 1, 1))
 
 
 def broken() -> dict[str, bytes]:

@@ -168,6 +168,11 @@ class _Upscaling:
         context.time_base = self._tick
         if given.sample_aspect_ratio:
             context.sample_aspect_ratio = given.sample_aspect_ratio
+        # The scaler leaves matrix and levels as they are; only RGB pictures get a matrix from it.
+        context.color_range = first.color_range
+        context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
+        if not first.format.is_rgb:
+            context.colorspace = first.colorspace
         if first.rotation:
             video.set_display_rotation(first.rotation)
         return video
