@@ -117,6 +117,17 @@ async def test_a_success_is_told_with_the_documented_body(receiver: Receiver) ->
     assert json.loads(param)["callBackUrl"] == receiver.url
 
 
+@pytest.mark.parametrize("query", ["sig=a%2Fb%3D&x=%7e", "q=%C3%A9+%20&&r=%zz"])
+async def test_urls_are_asked_for_letter_by_letter(query: str) -> None:
+    """What a caller has escaped in its URLs stays so: in the callback and in the input."""
+    async with opened() as plain, Sandbox() as other:
+        source = f"{other.upload_url}/clip.mp4?{query}"
+        await plain.made(source, callBackUrl=f"{other.base_url}/hook?{query}")
+        await other.books.until(lambda books: books.count("unknown") > 0)
+        seen = [other.books.routed(route)[0].path for route in ("files", "unknown")]
+    assert [f"/clip.mp4?{query}", f"/hook?{query}"] == seen
+
+
 async def test_a_failure_is_told_with_code_501(receiver: Receiver) -> None:
     """The documented body of a failure: no result, nothing consumed."""
     async with opened() as plain:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 import aiohttp
 import attrs
+from yarl import URL
 
 from .answers import dump
 from .books import Books, SentCallback, Task
@@ -76,7 +77,8 @@ class Courier:
         await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _send(self, task: Task, url: str) -> None:
-        if loopback_url(url) is None:
+        target = loopback_url(url)
+        if target is None:
             note = "not sent: only URLs of this machine are called"
             self._books.enter_callback(SentCallback(task.task_id, url, 0, None, note=note))
             return
@@ -92,13 +94,15 @@ class Courier:
         copies = fault.copies if fault is not None and action == "duplicate" else 1
         body = dump(self._body(task, fault)).encode()
         for _ in range(copies):
-            await self._deliver(task, url, body, fault)
+            await self._deliver(task, url, target, body, fault)
 
-    async def _deliver(self, task: Task, url: str, body: bytes, fault: Fault | None) -> None:
+    async def _deliver(
+        self, task: Task, url: str, target: URL, body: bytes, fault: Fault | None
+    ) -> None:
         for attempt in range(1, RETRIES + 2):
             # Signed anew each time, so that a retry is not stale.
             headers = self._headers(task.task_id, fault)
-            status, note = await self._attempt(url, body, headers)
+            status, note = await self._attempt(target, body, headers)
             self._books.enter_callback(
                 SentCallback(
                     task.task_id, url, attempt, status, body.decode(), headers, note, fault
@@ -110,7 +114,7 @@ class Courier:
                 await asyncio.sleep(self._settings.pause)
 
     async def _attempt(
-        self, url: str, body: bytes, headers: Mapping[str, str]
+        self, url: URL, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int | None, str | None]:
         timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
         try:

@@ -33,8 +33,10 @@ def loopback_url(text: object) -> URL | None:
     """Return ``text`` as a URL when it is http on loopback, else None."""
     if not isinstance(text, str):
         return None
+    # What can stand on a request line as it is goes letter by letter, as a signature may want it.
+    plain = text.isascii() and text.isprintable() and " " not in text
     try:
-        url = URL(text)
+        url = URL(text, encoded=plain)
         port = url.port
     except ValueError:
         return None
