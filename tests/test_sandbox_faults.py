@@ -253,6 +253,60 @@ async def test_the_content_type_can_be_missing_or_wrong(plain: Plain) -> None:
     assert (headers["Content-Type"], body) == ("text/html", CREDITS)
 
 
+async def test_a_file_can_come_without_its_type(plain: Plain) -> None:
+    """Files, parts of them and their heads lack the Content-Type just as well."""
+    url = await plain.uploaded(b"0123456789")
+    plain.sandbox.add_fault(Fault("files", "no_content_type", times=3))
+    for method, part, body in (
+        ("GET", "bytes=0-", b"0123456789"),
+        ("GET", "bytes=2-4", b"234"),
+        ("HEAD", "bytes=0-", b""),
+    ):
+        async with plain.session.request(method, url, headers={"Range": part}) as answer:
+            assert ("Content-Type" in answer.headers, await answer.read()) == (False, body)
+
+
+async def raw(url: str, method: str = "GET", version: str = "1.1") -> bytes:
+    """Return the bytes of an answer, until they end or no more come."""
+    host, port = url.removeprefix("http://").partition("/")[0].split(":")
+    path = "/" + url.removeprefix("http://").partition("/")[2]
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"{method} {path} HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer sandbox-key\r\n\r\n"
+    writer.write(head.encode())
+    got = bytearray()
+    try:
+        async with asyncio.timeout(0.3):
+            while len(got) < 1_000_000 and (piece := await reader.read(65536)):
+                got += piece
+    except (TimeoutError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+    return bytes(got)
+
+
+@pytest.mark.parametrize(
+    "action",
+    ["cut", "cut_close", "stall", "drip", "endless", "slow", "truncate", "no_content_type"],
+)
+async def test_an_answer_to_head_has_no_body(plain: Plain, action: str) -> None:
+    """Whatever is done to the body, HEAD has none: not a byte follows the head."""
+    url = await plain.uploaded(b"0123456789")
+    plain.sandbox.add_fault(Fault("files", action, seconds=0.01))
+    head, _, body = (await raw(url, "HEAD")).partition(b"\r\n\r\n")
+    assert (head[:15], body) == (b"HTTP/1.1 200 OK", b"")
+
+
+async def test_endless_is_endless_for_old_clients_too(plain: Plain) -> None:
+    """HTTP/1.0 knows no chunks: the spaces come bare."""
+    plain.sandbox.add_fault(Fault("credit", "endless"))
+    got = await raw(f"{plain.sandbox.base_url}/api/v1/chat/credit", version="1.0")
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 200 OK")
+    assert b"chunked" not in head
+    assert (len(body) > 500_000, body.strip()) == (True, b"")
+
+
 @pytest.mark.parametrize(("action", "timed"), [("fail", True), ("fail_at_once", False)])
 async def test_a_task_can_be_doomed(plain: Plain, action: str, timed: bool) -> None:
     """fail ends in the code and words given; fail_at_once is so at the first look, times null."""

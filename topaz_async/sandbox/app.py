@@ -33,7 +33,7 @@ from .books import KEPT_BODY, Books
 from .callbacks import Body, CallbackSettings, Courier
 from .credits import IMAGE_MODEL, VIDEO_MODEL, Account
 from .dashboard import page
-from .delivery import Delivery
+from .delivery import Delivery, leave_untyped
 from .engine import NEEDS_PYAV, Engine
 from .faults import UNANSWERED, Fault, Faults
 from .files import FileStore
@@ -298,6 +298,7 @@ class Sandbox:
     ) -> None:
         app = web.Application(client_max_size=max_body)
         app.router.add_route("*", "/{path:.*}", handler)
+        app.on_response_prepare.append(leave_untyped)
         # Keep-alive longer than any pause between polls, as the service's proxy keeps it.
         runner = web.AppRunner(app, access_log=None, keepalive_timeout=75.0, shutdown_timeout=0.1)
         self._exit.push_async_callback(runner.cleanup)

@@ -83,17 +83,14 @@ class Delivery:
         return Answer(fault.status or 307, b"", HTML, headers)
 
     async def _whole(self, request: web.Request, answer: Answer) -> web.StreamResponse:
-        if answer.content_type is None and answer.body:
-            return await self._without_type(request, answer)
         if answer.file is None:
             response = web.Response(status=answer.status, body=answer.body)
             _fill(response, answer)
             return response
         stream = await self._begin(request, answer)
-        if request.method != "HEAD":
-            async for piece in self._pieces(answer):
-                await stream.write(piece)
-            await stream.write_eof()
+        async for piece in self._pieces(request, answer):
+            await stream.write(piece)
+        await stream.write_eof()
         return stream
 
     async def _begin(self, request: web.Request, answer: Answer) -> web.StreamResponse:
@@ -103,7 +100,9 @@ class Delivery:
         await response.prepare(request)
         return response
 
-    async def _pieces(self, answer: Answer) -> AsyncIterator[bytes]:
+    async def _pieces(self, request: web.Request, answer: Answer) -> AsyncIterator[bytes]:
+        if request.method == "HEAD":
+            return
         if answer.file is None:
             yield answer.body
             return
@@ -115,12 +114,6 @@ class Delivery:
                 return
             sent += len(piece)
             yield piece
-
-    async def _without_type(self, request: web.Request, answer: Answer) -> web.StreamResponse:
-        # aiohttp fills in a Content-Type of its own, so these bytes are written by hand.
-        head = f"HTTP/1.1 {answer.status} OK\r\nContent-Length: {len(answer.body)}\r\n"
-        lines = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
-        return await _raw(request, f"{head}{lines}Connection: close\r\n\r\n".encode() + answer.body)
 
     async def _reset(self, request: web.Request, _: Answer, __: Fault) -> web.StreamResponse:
         return _hang_up(request, reset=True)
@@ -143,7 +136,7 @@ class Delivery:
     async def _part(self, request: web.Request, answer: Answer, fault: Fault) -> web.StreamResponse:
         stream = await self._begin(request, answer)
         left = int(answer.length * fault.fraction)
-        async for piece in self._pieces(answer):
+        async for piece in self._pieces(request, answer):
             await stream.write(piece[:left])
             left -= len(piece)
             if left <= 0:
@@ -159,7 +152,7 @@ class Delivery:
     async def _drip(self, request: web.Request, answer: Answer, fault: Fault) -> web.StreamResponse:
         stream = await self._begin(request, answer)
         pause = 0.05 if fault.seconds is None else fault.seconds
-        async for piece in self._pieces(answer):
+        async for piece in self._pieces(request, answer):
             for at in range(len(piece)):
                 await stream.write(piece[at : at + 1])
                 await asyncio.sleep(pause)
@@ -169,10 +162,17 @@ class Delivery:
     async def _endless(self, request: web.Request, answer: Answer, _: Fault) -> web.StreamResponse:
         stream = web.StreamResponse(status=answer.status)
         _fill(stream, answer)
-        stream.enable_chunked_encoding()
+        # Without a length: aiohttp sends it in chunks, or bare to a client of HTTP/1.0.
         await stream.prepare(request)
-        while True:
+        while request.method != "HEAD":
             await stream.write(b" " * 65536)
+        return stream
+
+
+async def leave_untyped(_: web.Request, response: web.StreamResponse) -> None:
+    """Take out an empty Content-Type; had there been none, aiohttp would have filled one in."""
+    if response.headers.get("Content-Type") == "":
+        del response.headers["Content-Type"]
 
 
 @cache
@@ -198,8 +198,7 @@ def scripted(fault: Fault) -> Answer:
 
 
 def _fill(response: web.StreamResponse, answer: Answer) -> None:
-    if answer.content_type is not None:
-        response.headers["Content-Type"] = answer.content_type
+    response.headers["Content-Type"] = answer.content_type or ""
     response.headers["Server"] = "topaz-sandbox"
     response.headers.update(answer.headers)
 

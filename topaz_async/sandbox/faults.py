@@ -45,7 +45,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "cut": Action("after", "*", "promise the whole body, send `fraction` of it, then reset"),
     "cut_close": Action("after", "*", "promise the whole body, send `fraction`, then close"),
     "drip": Action("after", "*", "send the body byte by byte, `seconds` (0.05) apart"),
-    "endless": Action("after", "*", "send spaces for ever, chunked"),
+    "endless": Action("after", "*", "send spaces for ever, chunked (bare over HTTP/1.0)"),
     "stall": Action("after", "*", "send `fraction` of the body, then nothing more"),
     "no_content_type": Action("after", "*", "leave out the Content-Type"),
     "html_type": Action("after", "*", "call the true body text/html"),
