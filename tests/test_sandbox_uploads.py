@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import tracemalloc
@@ -172,6 +173,16 @@ async def test_a_multipart_without_a_file_is_refused(plain: Plain) -> None:
         "code": 400,
         "msg": "Missing required parameter: file",
     }
+
+
+async def test_two_files_in_one_upload_are_refused(plain: Plain) -> None:
+    """One call takes one file: a second one is refused, and nothing is kept."""
+    form = aiohttp.FormData({"uploadPath": "videos", "fileName": "a.mp4"})
+    form.add_field("file", b"first", filename="a.mp4")
+    form.add_field("file", io.BytesIO(b"second" * 500_000), filename="b.mp4")
+    _, _, answer = await post(plain, "file-stream-upload", data=form)
+    assert answer == {"success": False, "code": 400, "msg": "More than one file"}
+    assert plain.sandbox.books.uploads == []
 
 
 async def test_uploads_need_the_key(plain: Plain) -> None:

@@ -78,6 +78,8 @@ class Uploads:
                 if part.name != "file":
                     fields[part.name or ""] = await _text(part)
                     continue
+                if got_file:
+                    raise _WrongRequestError("More than one file")
                 got_file, named = True, part.filename or ""
                 mime = part.headers.get("Content-Type", "").partition(";")[0]
                 size, digest = await self._save(part, disk)
