@@ -251,8 +251,29 @@ async def test_unknown_input_fields_are_ignored_and_the_factor_defaults_to_2(pla
 async def test_a_body_that_is_no_json_is_a_server_exception(plain: Plain) -> None:
     """Not even JSON: code 500, no task."""
     target = f"{plain.sandbox.base_url}/api/v1/jobs/createTask"
-    _, _, text = await answer_of(plain, "POST", target, data="{", headers=plain.headers)
+    headers = plain.headers | {"Content-Type": "application/json; charset=utf-8"}
+    _, _, text = await answer_of(plain, "POST", target, data="{", headers=headers)
     assert text == '{"code":500,"msg":"Server exception, please try again later","data":null}'
+
+
+@pytest.mark.parametrize("path", ["jobs/createTask", "common/download-url"])
+async def test_json_that_is_not_called_so_is_http_415(plain: Plain, path: str) -> None:
+    """Without Content-Type: application/json nothing is read, and nothing is bought."""
+    target = f"{plain.sandbox.base_url}/api/v1/{path}"
+    data = json.dumps({"model": MODEL, "input": VIDEO})
+    status, kind, text = await answer_of(plain, "POST", target, data=data, headers=plain.headers)
+    value = json.loads(text)
+    assert (status, kind) == (415, "application/json")
+    assert value == {
+        "timestamp": value["timestamp"],
+        "status": 415,
+        "error": "Unsupported Media Type",
+        "message": "Content type 'text/plain' not supported",
+        "path": f"/api/v1/{path}",
+    }
+    assert plain.sandbox.books.billed == {}
+    _, _, text = await answer_of(plain, "POST", target, data=data)
+    assert json.loads(text)["code"] == 401
 
 
 @pytest.mark.parametrize("field", ["video_url", "callBackUrl"])

@@ -164,6 +164,15 @@ async def test_a_missing_parameter_is_refused_inside_http_200(
     assert plain.sandbox.books.uploads == []
 
 
+@pytest.mark.parametrize("call", ["file-base64-upload", "file-url-upload"])
+async def test_json_that_is_not_called_so_is_refused(plain: Plain, call: str) -> None:
+    """Without Content-Type: application/json the upload calls say 400."""
+    data = json.dumps({"base64Data": "YQ==", "uploadPath": "videos"})
+    words = "Content-Type must be application/json"
+    expected = (200, "application/json", {"success": False, "code": 400, "msg": words})
+    assert await post(plain, call, data=data) == expected
+
+
 async def test_a_multipart_without_a_file_is_refused(plain: Plain) -> None:
     """Fields alone are not an upload."""
     form = aiohttp.FormData({"uploadPath": "videos"}, default_to_multipart=True)

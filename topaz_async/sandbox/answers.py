@@ -14,6 +14,8 @@ import attrs
 API_JSON: Final = "application/json;charset=UTF-8"
 AUTH_JSON: Final = "application/json;charset=utf-8"
 UPLOAD_JSON: Final = "application/json"
+#: What requests must call their JSON.
+JSON: Final = "application/json"
 HTML: Final = "text/html"
 
 UNAUTHORIZED: Final = (

@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 from aiohttp import web
 
 from .answers import (
+    JSON,
     SERVER_EXCEPTION,
     UNAUTHORIZED,
     Answer,
@@ -381,6 +382,11 @@ class Sandbox:
     async def _act(self, route: str, request: web.Request, number: int, now: float) -> Answer:
         if not self._key_fits(request):
             return unauthorized()
+        if route in _WITH_BODY and request.content_type != JSON:
+            message = f"Content type '{request.content_type}' not supported"
+            return not_found(
+                request.path, status=415, error="Unsupported Media Type", message=message
+            )
         window = self._windows.get(route)
         if window is not None and not window.admit(now):
             self.books.refused_429[route] += 1

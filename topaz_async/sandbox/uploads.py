@@ -16,7 +16,7 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
-from .answers import UPLOAD_JSON, Answer, json_answer, json_object, upload_failure
+from .answers import JSON, UPLOAD_JSON, Answer, json_answer, json_object, upload_failure
 from .books import Books, SeenUpload
 from .files import HEAD, FileStore, ending_of, mime_of
 from .loopback import UnreachableError, fetch
@@ -202,6 +202,8 @@ async def _text(part: aiohttp.BodyPartReader) -> str:
 
 
 async def _json_fields(request: web.Request, threads: Threads) -> dict[str, str]:
+    if request.content_type != JSON:
+        raise _WrongRequestError(f"Content-Type must be {JSON}")
     # Megabytes of base64 take long enough to hold the loop up.
     value = await threads.run(json_object, await request.read())
     if value is None:
