@@ -13,6 +13,7 @@ import aiohttp
 import attrs
 import av
 import pytest
+from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 
 from tests.clips import Plain, clip, image, make_clip, probe, probe_bytes, tiny
@@ -125,6 +126,39 @@ def test_sound_an_mp4_cannot_hold_becomes_aac(tmp_path: Path, ending: str, codec
     made = probe(upscaled(clip(ending, audio=codec), tmp_path, ending=ending))
     assert (made.audio_codec, made.frames) == ("aac", 10)
     assert abs(made.seconds - 1) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("ending", "layout", "kept"),
+    [
+        (".mov", "stereo", "stereo"),
+        (".mov", "quad", "quad"),
+        (".mov", "5.1", "5.1"),
+        (".mkv", "5.1", "5.1"),
+        (".mov", "5.1(side)", "5.1"),
+        (".mov", "7.1", "5.1"),
+    ],
+)
+def test_surround_sound_stays_so(tmp_path: Path, ending: str, layout: str, kept: str) -> None:
+    """Raw sound keeps its channels on the way to AAC; more than 5.1 is mixed down to that."""
+    source, target = tmp_path / f"in{ending}", tmp_path / "out.mp4"
+    with av.open(str(source), "w") as out:
+        video = out.add_stream("libx264", rate=10)
+        assert isinstance(video, VideoStream)
+        video.width, video.height, video.pix_fmt = 64, 36, "yuv420p"
+        sound = out.add_stream("pcm_s16le", rate=48000, layout=layout)
+        assert isinstance(sound, AudioStream)
+        heard = av.AudioFrame(format="s16", layout=layout, samples=4800)
+        heard.sample_rate, heard.pts = 48000, 0
+        heard.planes[0].update(bytes(heard.planes[0].buffer_size))
+        picture = av.VideoFrame(64, 36, "yuv420p")
+        picture.pts = 0
+        out.mux([*video.encode(picture), *video.encode(None)])
+        out.mux([*sound.encode(heard), *sound.encode(None)])
+    PyAVEngine().upscale(source, target, factor=1, kind="video", cancelled=lambda: False)
+    with av.open(str(target)) as made:
+        context = made.streams.audio[0].codec_context
+        assert (context.name, context.layout.name) == ("aac", kept)
 
 
 def test_a_silent_clip_stays_silent(tmp_path: Path) -> None:

@@ -23,6 +23,10 @@ from .media import open_input, picture_stream, probe, sound_streams
 #: Sound an mp4 holds as it is; anything else becomes AAC.
 COPIED_SOUND: Final = frozenset({"aac", "mp3", "ac3", "eac3", "alac"})
 AAC_RATES: Final = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 96000})
+#: Layouts of channels that AAC in mp4 gives back as they were.
+AAC_LAYOUTS: Final = frozenset({"mono", "stereo", "2.1", "3.0", "4.0", "quad", "5.0", "5.1"})
+#: What others become, by the number of their channels; what has more is mixed down to 5.1.
+AAC_LAYOUT_OF: Final = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0"}
 IMAGE_CODECS: Final = {
     "png_pipe": ("png", "rgb24"),
     "jpeg_pipe": ("mjpeg", "yuvj444p"),
@@ -107,7 +111,10 @@ class _Sound:
             self._stream = out.add_stream_from_template(given)
             return
         rate = context.sample_rate if context.sample_rate in AAC_RATES else 48000
-        layout = "mono" if context.channels == 1 else "stereo"
+        layout = context.layout.name
+        if layout not in AAC_LAYOUTS:
+            # Matroska keeps no layout for raw sound, only the number of channels.
+            layout = AAC_LAYOUT_OF.get(context.layout.nb_channels, "5.1")
         added = out.add_stream("aac", rate=rate, layout=layout)
         assert isinstance(added, AudioStream)
         self._stream = added
