@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
 from .engine import IMAGE_ENDINGS, NEEDS_PYAV, MediaError, MediaInfo
+from .files import HEAD, ending_of
 
 try:
     import av
@@ -27,9 +27,6 @@ from av.video.stream import VideoStream
 
 #: Demuxers that may read an input. Playlists stay out: they would open further files and URLs.
 FORMATS: Final = ",".join(("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm", *IMAGE_ENDINGS))
-
-#: How a WebM file begins; FFmpeg reads it as a Matroska file, the service does not take it.
-_WEBM: Final = re.compile(rb"\x1a\x45\xdf\xa3.{1,200}?\x42\x82.{1,8}?webm", re.DOTALL)
 
 #: PyAV before 19 has to be told that broken metadata is no reason to refuse a file.
 _TOLERANT: dict[str, Any] = (
@@ -49,7 +46,8 @@ def open_input(path: str | os.PathLike[str]) -> InputContainer:
     }
     try:
         with open(path, "rb") as file:
-            if _WEBM.match(file.read(256)):
+            # To FFmpeg it is Matroska; the service does not name it among its formats.
+            if ending_of("", "", file.read(HEAD)) == ".webm":
                 raise MediaError("WebM is not taken, only mp4, mov and mkv are")
         container: InputContainer = av.open(
             os.fspath(path), "r", container_options=options, **_TOLERANT
