@@ -441,22 +441,6 @@ async def test_a_lost_attempt_is_finished_once_a_later_one_is_made(journal: Sqli
     assert unfinished == [each.id for each in await journal.jobs("unfinished")]
 
 
-async def test_an_intent_of_a_loop_that_was_closed_is_unknown(journal: SqliteJournal) -> None:
-    """Nobody can write its answer down any more, although the journal's object lives on."""
-
-    def elsewhere() -> int:
-        return asyncio.run(granted(journal, intent("a"))).id
-
-    entry_id = await asyncio.to_thread(elsewhere)
-    found = await journal.find("a")
-    assert found is not None
-    assert (entry_id, "unknown") == (found.id, found.submit)
-    assert "existing" == (await journal.claim(intent("a"))).verdict
-    again = await journal.claim(intent("a"), resubmit_unknown=True, consented_to=entry_id)
-    assert "granted" == again.verdict
-    assert "in flight" == (await journal.claim(intent("a"))).verdict  # this loop runs
-
-
 async def test_undelivered(path: Path) -> None:
     """A paid result that was to be brought is listed until it has been, wherever it was to go."""
     journal = SqliteJournal(path, now=Clock())

@@ -109,8 +109,6 @@ class SqliteJournal:
         #: Whether what is written outlives the process.
         self.durable = path is not None
         self._now = now
-        #: The loops whose callers send the intents that are open here.
-        self._loops: dict[int, asyncio.AbstractEventLoop] = {}
         self._owner = Owner(self.path)
         self._writer = Writer(self.path, connect=self._connect, closed=self._owner.release)
 
@@ -158,8 +156,6 @@ class SqliteJournal:
         except asyncio.CancelledError:
             self._writer.post(lambda db: _give_back(db, job.outcome))
             raise
-        if claim.verdict == "granted":
-            self._loops[claim.entry.id] = asyncio.get_running_loop()
         return claim
 
     def _claim_all(self, db: sqlite3.Connection, wishes: Sequence[_Wish]) -> list[Claim]:
@@ -188,7 +184,7 @@ class SqliteJournal:
         if row is None:
             return None
         entry = entry_of(row)
-        alive = entry.submit == "intent" and self._is_being_sent(row)
+        alive = entry.submit == "intent" and self._owner.lives(row["owner"])
         if entry.submit == "intent" and not alive:
             settle(db, entry.id, "unknown", words=_DIED)
             entry = attrs.evolve(entry, submit="unknown", words=_DIED)
@@ -210,7 +206,6 @@ class SqliteJournal:
         Raises:
             JournalError: The journal cannot be written, or the entry has another task.
         """
-        self._loops.pop(entry_id, None)
         job = self._writer.submit_one(self._bind_all, Bond(entry_id, task_id))
         await self._result(job, task_id=task_id, billed="yes")
 
@@ -220,12 +215,10 @@ class SqliteJournal:
 
     async def refuse(self, entry_id: int, code: int | None, words: str) -> None:
         """The submit was refused: nothing was bought."""
-        self._loops.pop(entry_id, None)
         await self._write(lambda db: settle(db, entry_id, "refused", code=code, words=words))
 
     async def lose(self, entry_id: int, code: int | None, words: str) -> None:
         """Nobody knows what became of the submit."""
-        self._loops.pop(entry_id, None)
         await self._write(
             lambda db: settle(db, entry_id, "unknown", code=code, words=words),
             billed="unknown",
@@ -366,17 +359,10 @@ class SqliteJournal:
     def _moment(self) -> datetime:
         return self._now().astimezone(UTC)
 
-    def _is_being_sent(self, row: sqlite3.Row) -> bool:
-        """Tell whether whoever sends an intent lives, and the loop that it is sent from."""
-        loop = self._loops.get(row["id"])
-        if loop is not None and loop.is_closed():
-            return False
-        return self._owner.lives(row["owner"])
-
     def _seen(self, row: sqlite3.Row) -> Entry:
         """Return the entry of a row; an intent whose owner is dead is unknown."""
         entry = entry_of(row)
-        if entry.submit == "intent" and not self._is_being_sent(row):
+        if entry.submit == "intent" and not self._owner.lives(row["owner"]):
             return attrs.evolve(entry, submit="unknown", words=_DIED)
         return entry
 
