@@ -276,7 +276,7 @@ class Wire:
         data = envelope.data
         try:
             # A task's end counts, whatever code stands around it: 501 around a failure.
-            if not _is_end_of(data, task_id):
+            if not (_is_end(data) and data["taskId"] == task_id):
                 data = self._data("recordInfo", envelope, answer)
             if not isinstance(data, Mapping):
                 raise self._unreadable("recordInfo", envelope)
@@ -349,6 +349,8 @@ class Wire:
     def failure(self, name: str, answer: Answer) -> TopazError | None:
         """Return the error that an answer to a question stands for, or None for success."""
         envelope = self._open(answer)
+        if name == "recordInfo" and _is_end(envelope.data):
+            return None
         try:
             self._data(name, envelope, answer)
         except TopazError as error:
@@ -393,8 +395,9 @@ def _encoded(body: dict[str, Any]) -> bytes:
         raise InvalidInputError(f"The input cannot be sent as JSON: {clean(error, 120)}") from None
 
 
-def _is_end_of(data: Any, task_id: str) -> bool:
-    if not isinstance(data, Mapping) or data.get("taskId") != task_id:
+def _is_end(data: Any) -> bool:
+    """Tell whether an answer's data is the record of some task that has ended."""
+    if not isinstance(data, Mapping) or not isinstance(data.get("taskId"), str):
         return False
     state = data.get("state")
     return isinstance(state, str) and TaskState(clean(state, 80)).is_terminal
