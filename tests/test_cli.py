@@ -282,6 +282,13 @@ async def test_sandbox_runs_until_it_is_stopped(
     settings = dict(re.findall(r"^  export (\w+)=(\S+)$", told, re.M))
     assert set(settings) == {"KIE_API_KEY", "TOPAZ_ASYNC_BASE_URL", "TOPAZ_ASYNC_UPLOAD_URL"}
     assert f"dashboard  {settings['TOPAZ_ASYNC_BASE_URL']}/" in told
+    (client,) = re.findall(r"^  (TopazClient\(.*\))$", told, re.M)
+    programs = await python(
+        "import asyncio\nfrom topaz_async import TopazClient\n"
+        f"async def main():\n    async with {client} as topaz: print(await topaz.credits())\n"
+        "asyncio.run(main())"
+    )
+    assert (programs.out, programs.err) == ("1000.0\n", "")
     made = await topaz("upscale", tiny_clip, "-o", "out/", cwd=tmp_path, **settings)
     sandbox.send_signal(number)
     ran = await ended(sandbox, told)

@@ -49,9 +49,9 @@ class TopazClient:
 
     Args:
         api_key: The bearer key; None reads the environment variable KIE_API_KEY.
-        base_url: Origin of the jobs API.
+        base_url: Origin of the jobs API; no variable is read for it.
         upload_url: Origin of the upload host; None means the service's own, when `base_url`
-            is the service's own.
+            is the service's own. No variable is read for it.
         timeouts: Bounds of single exchanges.
         retry: Attempts and pauses.
         polling: When waiting tasks are asked for.

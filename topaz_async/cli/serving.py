@@ -57,7 +57,15 @@ def _introduce(sandbox: Sandbox, console: Console) -> None:
     ):
         say(console, f"  {name:<11}", (value, "cyan"))
     say(console)
-    say(console, "Point a program at it, in another terminal:")
+    say(console, "Point a Python program at it, which reads no address from the environment:")
+    say(console)
+    say(
+        console,
+        f'  TopazClient("{sandbox.api_key}", base_url="{sandbox.base_url}", '
+        f'upload_url="{sandbox.upload_url}")',
+    )
+    say(console)
+    say(console, "Point topaz-async at it, in another terminal:")
     say(console)
     say(console, f"  export KIE_API_KEY={sandbox.api_key}")
     say(console, f"  export TOPAZ_ASYNC_BASE_URL={sandbox.base_url}")
