@@ -83,7 +83,7 @@ def wishes_of(
     """
     if is_many and output is not None:
         place = Path(output)
-        if place.is_file() or (place.suffix.lower() in _ENDINGS and not place.is_dir()):
+        if os.path.isfile(place) or (place.suffix.lower() in _ENDINGS and not os.path.isdir(place)):
             raise UsageError(
                 f"Several clips do not fit into the one file {clean(output, 200)}: "
                 "name a folder, as in -o out/."
@@ -119,7 +119,8 @@ def output_file(clip: str, factor: str, output: str | None) -> Path:
         output: A file, a folder, or None for the current folder.
     """
     place = Path(output or ".")
-    if output and not place.is_dir() and not output.endswith(("/", "\\")):
+    # Unlike `Path.is_dir` it takes names that no disk does: they are refused in words later.
+    if output and not os.path.isdir(place) and not output.endswith(("/", "\\")):
         return place
     stem = Path(safe_name(unquote(urlsplit(clip).path)) if is_url(clip) else clip).stem
     return place / f"{stem or 'video'}-{factor}x.mp4"
