@@ -177,12 +177,33 @@ def test_a_full_disk_leaves_no_half_file_and_the_result_at_the_service(
         "1 result is paid for, and downloading it again is free.",
         f"  clip.mp4  task {task_id}",
         "Bring the result with: topaz-async resume",
+        f"To another place: topaz-async download {task_id} -o {Path.home()}",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
     ran = run("resume")
     assert (ran.code, ran.err) == (0, "")
     assert (tmp_path / "clip-2x.mp4").read_bytes() == clip.read_bytes()
     assert len(billed(service, [clip])) == 1
+
+
+def test_a_result_that_does_not_fit_is_brought_elsewhere(
+    run: Run, service: Service, tmp_path: Path, tiny_clip: Path
+) -> None:
+    """The command that follows the failure works where `resume` would fail again."""
+    content = tiny_clip.read_bytes() + os.urandom(400_000)
+    (tmp_path / "clip.mp4").write_bytes(content)
+    limits = (300_000, 300_000)
+    program = begun(
+        *(service, "upscale", "clip.mp4", "-o", "full/"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits),
+    )
+    _, err = program.communicate(timeout=PATIENCE)
+    advice, command = err.splitlines()[-1].split(": topaz-async ")
+    assert (program.returncode, advice) == (1, "To another place")
+    assert command.endswith(" -o .")
+    assert run(*command.split()).code == 0
+    assert content in [path.read_bytes() for path in tmp_path.glob("*.mp4") if path.stem != "clip"]
+    assert run("resume").out == "Nothing is left to do.\n"
 
 
 def test_output_that_cannot_be_written_ends_no_task(

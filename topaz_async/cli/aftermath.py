@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ..errors import (
     ClientClosedError,
+    DownloadError,
     JournalError,
     LinkExpiredError,
     TaskFailedError,
@@ -153,9 +154,11 @@ class Aftermath:
 
     def _advice(self, going_on: Sequence[Way], unsent: Sequence[Way]) -> list[str]:
         by_hand = [way for way in going_on if not (self._is_kept and way.is_resumable)]
-        commands = [
-            self._where.command("download", way.task_id or "", "-o", str(way.planned.wish.output))
-            for way in by_hand
+        commands = [self._download(way, way.planned.wish.output) for way in by_hand]
+        commands += [
+            f"To another place: {self._download(way, _other_place(way))}"
+            for way in going_on[:_NAMED]
+            if isinstance(way.error, DownloadError) and not way.error.retryable
         ]
         going_on = [way for way in going_on if way not in by_hand]
         if not self._is_kept or not (going_on or unsent):
@@ -166,6 +169,14 @@ class Aftermath:
         elif unsent:
             what += " and send the rest"
         return [f"{what} with: {self._where.command('resume')}", *commands]
+
+    def _download(self, way: Way, place: Path) -> str:
+        return self._where.command("download", way.task_id or "", "-o", str(place))
+
+
+def _other_place(way: Way) -> Path:
+    here = Path()
+    return Path.home() if way.planned.wish.output.absolute().parent == here.absolute() else here
 
 
 def _counted(going_on: Sequence[Way], unknown: Sequence[Way], unsent: Sequence[Way]) -> str:
