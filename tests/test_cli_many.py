@@ -352,6 +352,9 @@ def test_the_life_of_a_task_on_the_command_line(
         )
         (event,) = events(run(command, "order-17", "--json"))
         assert (event["event"], event["task_id"], event["state"]) == ("task", task_id, "success")
+    for words in ((), ("-o", str(tmp_path / "a.mp4")), ("-o", "a.mp4/b.mp4"), ("-o", 300 * "x")):
+        refused = run("download", task_id[:6], *words)
+        assert (refused.code, refused.out) == (2, "")
     assert "exists already" in run("download", task_id[:6]).err
     fetched = run("download", "order-17", "-o", "other.mp4")
     assert (fetched.code, fetched.err) == (0, "")

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import ClientClosedError, TopazError
+from ..errors import ClientClosedError, InvalidInputError, TopazError
 from ..models import TaskRecord, TaskState
 from ..orders import is_url
 from ..ports import Entry
+from ..targets import Target
 from ..texts import clean
 from .batches import Batches
 from .display import duration, make_console, say, say_json, show, size
@@ -159,13 +160,21 @@ async def download(
     *,
     overwrite: bool,
 ) -> None:
-    """Wait for a task, and bring its result to this disk; or what lies at a result's link."""
+    """Wait for a task, and bring its result to this disk; or what lies at a result's link.
+
+    Raises:
+        UsageError: The name is none of a task.
+        InvalidInputError: Nothing may be written there.
+        TopazError: The task did not end well, or its result could not be brought.
+    """
     console = make_console()
     task = None if is_url(name) else found(await entries_of(path), name)
     place = output
     if place is None and task is not None and task.entry is not None:
         place = task.entry.intent.output
     place = place or ("." if task is None else f"{task.task_id}.mp4")
+    # The library would call it a download that failed; as typed, nothing was begun.
+    await asyncio.to_thread(Target.of, place, overwrite=overwrite, error=InvalidInputError)
     async with (
         kept(path) as journal,
         service.client(journal=journal) as topaz,
