@@ -167,7 +167,7 @@ async def take(capture: Capture) -> str:
     """Run the program and return its screen as an SVG."""
     async with (
         _surroundings(capture) as (folder, env),
-        terminal(*capture.typed.split(), cwd=folder, columns=COLUMNS, env=env) as shown,
+        terminal(*capture.typed.split(), cwd=folder, columns=COLUMNS, rows=50, env=env) as shown,
     ):
         if not capture.moment:
             assert 0 == await shown.end(), shown.lines

@@ -222,9 +222,53 @@ def test_an_unknown_submit_is_not_repeated_unasked(run: Run, service: Service, c
     assert (ran.code, again.code, resumed.code, bought.count) == (3, 3, 3, 1)
     assert "--resubmit-unknown pays twice" in again.err
     assert "unknown" in listed.out
+    assert again.err.splitlines()[-1] == ran.err.splitlines()[-1]
     with Bought(service) as bought:
         assert run("upscale", "a.mp4", "--resubmit-unknown").code == 0
     assert bought.count == 1
+
+
+def test_a_task_that_was_found_is_bound_and_brought(
+    run: Run, service: Service, clips: Any, tmp_path: Path
+) -> None:
+    """The command that follows a lost answer ends the unknown state, and buys nothing."""
+    (clip, other) = clips("a.mp4", "b.mp4")
+    service.add(Fault("createTask", "lost_reply"))
+    where = ("--journal", "j.sqlite")
+    ran = run("upscale", "a.mp4", *where)
+    advice, command = ran.err.splitlines()[-1].split(": topaz-async ")
+    words = command.split()
+    assert (ran.code, advice) == (3, "Once its task is found")
+    assert "bind REFERENCE TASK" in run("status", words[1], *where).err
+    run("upscale", "b.mp4", *where)
+    (wrong,) = service.sandbox.books.billed_by_content(other)
+    (task_id,) = service.sandbox.books.billed_by_content(clip)
+    with Bought(service) as bought:
+        refused = run(*[wrong if word == "TASK" else word for word in words])
+        bound = run(*[task_id if word == "TASK" else word for word in words])
+        told = run(*[task_id if word == "TASK" else word for word in words], "--json")
+        late = run(*[wrong if word == "TASK" else word for word in words])
+        resumed = run("resume", *where)
+    assert (refused.code, bound.code, late.code, resumed.code) == (2, 0, 2, 0)
+    assert bound.lines == [
+        f"Bound: a-2x.mp4 is task {task_id}.",
+        "Bring the result with: topaz-async resume --journal j.sqlite",
+    ]
+    assert events(told) == [{"event": "bound", "task_id": task_id, "reference": words[1]}]
+    assert task_id in late.err
+    assert bought.count == 0
+    assert (tmp_path / "a-2x.mp4").read_bytes() == clip.read_bytes()
+
+
+def test_what_cannot_be_bound_is_wrong_usage(run: Run) -> None:
+    """A reference that nobody knows, and no journal to look it up in."""
+    for words, expected in (
+        (("order-17", "0" * 32), "knows no submit of the reference 'order-17'"),
+        (("order-17", "0" * 32, "--no-journal"), "topaz-async download TASK"),
+    ):
+        ran = run("bind", *words)
+        assert (ran.code, ran.out) == (2, "")
+        assert expected in ran.err
 
 
 # -- what is told ----------------------------------------------------------------------------

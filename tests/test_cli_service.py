@@ -61,7 +61,12 @@ FAILURES: list[tuple[Fault, int, list[str]]] = [
     (
         Fault("createTask", "lost_reply"),
         3,
-        ["may have been billed.", "topaz-async download TASK", "--resubmit-unknown pays twice"],
+        [
+            "may have been billed.",
+            "topaz-async bind REFERENCE TASK",
+            "forget REFERENCE --yes",
+            "--resubmit-unknown pays twice",
+        ],
     ),
     (
         Fault("createTask", "answer", code=401, msg="You do not have access permissions"),

@@ -14,6 +14,7 @@ from ..errors import (
     DownloadError,
     JournalError,
     LinkExpiredError,
+    SubmitUnknownError,
     TaskFailedError,
     TaskNotFoundError,
 )
@@ -113,6 +114,8 @@ class Aftermath:
         if gone and self._is_kept:
             command = self._where.command("forget", *[way.task_id or "" for way in gone], "--yes")
             complain(console, f"To buy it anew, first: {command}", label="")
+        for command in self._bindings():
+            complain(console, f"Once its task is found: {command}", label="")
         rest = self._rest(stopped=stopped)
         if rest:
             complain(console, "\n".join(rest), label="")
@@ -123,6 +126,16 @@ class Aftermath:
             for way in self._ways
             if way.error is not None or way.status == "ok"
         )
+
+    def _bindings(self) -> list[str]:
+        unknown = [way for way in self._ways if isinstance(way.error, SubmitUnknownError)]
+        if not self._is_kept:
+            return []
+        return [
+            self._where.command("bind", way.planned.wish.reference, "TASK")
+            for way in unknown[:_NAMED]
+            if way.planned.wish.reference is not None
+        ]
 
     def _rest(self, *, stopped: bool) -> list[str]:
         going_on = [

@@ -32,6 +32,7 @@ COMMANDS = (
     ("status", "commands_tasks:status", "Ask the service about tasks."),
     ("wait", "commands_tasks:wait", "Wait until tasks have ended."),
     ("download", "commands_tasks:download", "Download the result of a task."),
+    ("bind", "commands_tasks:bind", "Say which task an unknown submit has made."),
     ("forget", "commands_tasks:forget", "Drop tasks from the journal of this machine."),
     ("credits", "commands_service:credits", "Show the balance of the account."),
     ("upload", "commands_service:upload", "Send a file to the service, and print its address."),

@@ -1,4 +1,4 @@
-"""What may be typed about tasks: jobs, status, wait, download, forget."""
+"""What may be typed about tasks: jobs, status, wait, download, bind, forget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from .options import HERE, PLAINLY, Telling, Where
 from .running import run_story
 
-__all__ = ["download", "forget", "jobs", "status", "wait"]
+__all__ = ["bind", "download", "forget", "jobs", "status", "wait"]
 
 _State = Literal[
     "pending", "unknown", "refused", "success", "fail",
@@ -121,6 +121,41 @@ def download(
     service = named(where.base_url, where.upload_url)
     path = journal_path(where, service.base_url)
     run_story(lambda stop: story(task, output, path, service, telling, stop, overwrite=overwrite))
+
+
+def bind(
+    reference: str,
+    task: str,
+    /,
+    *,
+    telling: Telling = PLAINLY,
+    where: Where = HERE,
+) -> None:
+    """Say which task a submit has made whose answer was lost.
+
+      topaz-async bind order-17 3303e50d10da15c19d44fa14487d9640
+
+    Look for it in the account's task log. The service is asked whether it is the
+    same work; then "topaz-async resume" brings its result, and nothing is paid
+    for twice. If there is none, "topaz-async forget REFERENCE --yes" clears it.
+
+    Args:
+        reference: The submit's, as "topaz-async jobs" lists it.
+        task: The whole id of the task.
+    """
+    from .binding import bind as story
+    from .exits import UsageError
+    from .places import journal_path
+    from .service import named
+
+    service = named(where.base_url, where.upload_url)
+    path = journal_path(where, service.base_url)
+    if path is None:
+        raise UsageError(
+            "Without a journal there is nothing to bind a task to; "
+            "`topaz-async download TASK` brings its result."
+        )
+    run_story(lambda stop: story(reference, task, path, service, telling, stop, where=where))
 
 
 def forget(

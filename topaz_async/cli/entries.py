@@ -111,7 +111,8 @@ def found(entries: Sequence[Entry], name: str) -> Named:
     if entry.task_id is None:
         raise UsageError(
             f"Of {clean(name, 80)} no task is known: its submit is {state_of(entry)}. "
-            "Look into the account's task log."
+            "Look into the account's task log; `topaz-async bind REFERENCE TASK` binds what you "
+            "find there."
         )
     return Named(entry.task_id, entry)
 

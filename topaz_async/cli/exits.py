@@ -79,7 +79,8 @@ _IN_TERMINAL_WORDS: Final = tuple(
         (
             r"with a journal, client\.bind\(.*?\) binds what you find; "
             r"resubmit_unknown=True is your consent to pay twice if it exists\.",
-            "`topaz-async download TASK` brings what you find there; upscale with "
+            "`topaz-async bind REFERENCE TASK` binds what you find there, "
+            "`topaz-async forget REFERENCE --yes` clears it if there is none; upscale with "
             "--resubmit-unknown pays twice if it exists.",
         ),
         (r"[^.]*wait_for_result\([^)]*\)[^.]*\.", " It goes on at the service."),
