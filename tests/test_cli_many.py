@@ -428,8 +428,8 @@ def test_what_is_paid_for_is_not_forgotten_lightly(
 
 
 def test_credits_and_uploads(run: Run, service: Service, clips: Any) -> None:
-    """The balance has its worth beside it; an upload prints the address, and no more."""
-    clips("a.mp4")
+    """The balance has its worth beside it; an upload prints the address, the same one again."""
+    (clip,) = clips("a.mp4")
     assert run("credits").out.endswith(" USD)\n")
     (event,) = events(run("credits", "--json"))
     assert event == {"event": "credits", "credits": service.sandbox.books.credits}
@@ -437,4 +437,6 @@ def test_credits_and_uploads(run: Run, service: Service, clips: Any) -> None:
     assert sent.code == 0
     assert sent.out.startswith(service.sandbox.upload_url)
     (event,) = events(run("upload", "a.mp4", "--json"))
-    assert event["url"].startswith(service.sandbox.upload_url)
+    assert event == {"event": "upload", "url": sent.out.strip(), "bytes": clip.stat().st_size}
+    assert run("upload", "a.mp4", "--no-journal").out != sent.out
+    assert run("upload", "a.mp4", "--journal", "other.sqlite").out != sent.out

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from ..settings import CREDIT_DOLLARS, Quotas
 from .display import make_console, say, say_json
+from .entries import opened
 from .options import Telling
 from .service import Service
 from .upscaling import closed_on
@@ -27,10 +29,33 @@ async def credits(  # noqa: A001  # the service's word
 
 
 async def upload(
-    file: str, service: Service, telling: Telling, stop: asyncio.Event, *, quotas: Quotas
+    file: str,
+    path: Path | None,
+    service: Service,
+    telling: Telling,
+    stop: asyncio.Event,
+    *,
+    quotas: Quotas,
 ) -> None:
-    """Send a file to the service's upload host, and say under which address it lies there."""
-    async with service.client(quotas=quotas) as topaz, closed_on(stop, topaz):
+    """Send a file to the service's upload host, and say under which address it lies there.
+
+    Args:
+        file: The file.
+        path: The journal, which remembers what was sent; None remembers nothing.
+        service: Where the file is sent.
+        telling: How to tell.
+        stop: Set when all shall end.
+        quotas: How large the file may be.
+
+    Raises:
+        UsageError: The journal cannot be opened.
+        TopazError: The file could not be sent.
+    """
+    async with (
+        opened(path) as journal,
+        service.client(journal=journal, quotas=quotas) as topaz,
+        closed_on(stop, topaz),
+    ):
         sent = await topaz.upload(file)
     console = make_console()
     if telling.json:

@@ -48,7 +48,8 @@ def upload(
       topaz-async upload clip.mp4
 
     Uploads are free, and are kept for about 24 hours. The address is good for
-    "topaz-async upscale"; whoever has it can see the file.
+    "topaz-async upscale"; whoever has it can see the file. The same content again
+    is not sent for 12 hours: the journal has its address.
 
     Args:
         file: A video or an image.
@@ -56,11 +57,13 @@ def upload(
     """
     from ..settings import Quotas
     from .account import upload as story
+    from .places import journal_path
     from .service import named
 
     service = named(where.base_url, where.upload_url)
     quotas = Quotas() if max_mb is None else Quotas(max_upload_bytes=int(max_mb * 1024 * 1024))
-    run_story(lambda stop: story(file, service, telling, stop, quotas=quotas))
+    path = journal_path(where, service.base_url)
+    run_story(lambda stop: story(file, path, service, telling, stop, quotas=quotas))
 
 
 def listen(
