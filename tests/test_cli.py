@@ -232,6 +232,7 @@ def test_without_a_key_both_ways_on_are_named(
         ("-", "The list on standard input is empty."),
         ("good.mp4 --concurrency 0", "a whole number from 1 on"),
         ("good.mp4 --journal j --no-journal", "contradict each other"),
+        ("good.mp4 --sandbox --journal j.sqlite", "leave out --journal"),
         ("good.mp4 --journal text.mp4", "Name another place with --journal, or add --no-journal."),
         ("good.mp4 --callback-url http://example.com", "plain http to example.com"),
         ("", "Which clips?"),

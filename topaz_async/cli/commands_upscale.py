@@ -85,6 +85,10 @@ def upscale(
 
     if sandbox and (where.base_url or where.upload_url):
         raise UsageError("--sandbox has its own addresses; leave out --base-url and the like.")
+    if sandbox and where.journal is not None:
+        raise UsageError(
+            "--sandbox ends with the command and writes nothing down; leave out --journal."
+        )
     factor = str(UpscaleFactor.parse(factor))
     check_timeout(timeout, "--timeout")
     # `<&-` leaves a program without standard input.
