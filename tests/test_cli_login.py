@@ -108,6 +108,13 @@ async def test_a_key_that_is_not_taken_is_not_stored(tmp_path: Path) -> None:
         )
     assert [4, 1, 2, 2] == [ran.code for ran in (refused, lost, empty, odd)]
     assert "Error: No key was typed; nothing was stored.\n" == empty.err
+    assert refused.err.endswith(
+        "Nothing was billed. The key was not stored: type it again, or make "
+        "a new one in your account.\n"
+    )
+    assert "KIE_API_KEY" not in refused.err
+    assert lost.err.endswith("\nThe key was not stored.\n")
+    assert odd.err.endswith("\nThe key was not stored.\n")
     assert "wrong-key" not in "".join(ran.out + ran.err for ran in (refused, lost, empty, odd))
     assert {} == entries(tmp_path)
 

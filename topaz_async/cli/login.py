@@ -8,6 +8,7 @@ import sys
 from rich.console import Console
 
 from ..client import BASE_URL
+from ..errors import AuthenticationError, TopazError
 from . import keyrings, sources
 from .display import say
 from .exits import StoppedError, UsageError
@@ -46,7 +47,14 @@ def login(base_url: str | None, console: Console) -> None:
         async with service.client() as topaz:
             return await topaz.credits()
 
-    credits = run_question(balance)  # noqa: A001  # the service's word
+    try:
+        credits = run_question(balance)  # noqa: A001  # the service's word
+    except AuthenticationError as error:
+        error.hint = "The key was not stored: type it again, or make a new one in your account."
+        raise
+    except TopazError as error:
+        error.add_note("The key was not stored.")
+        raise
     keyrings.store(base, key)
     say(console, f"The key {masked(key)} is in the {keyring}; its account has {credits:g} credits.")
     other = sources.lookup(sources.KEY)
