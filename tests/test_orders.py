@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +15,13 @@ from hypothesis import given, settings, strategies as st
 
 from topaz_async.errors import ConfigurationError, InvalidInputError, TopazError
 from topaz_async.media import content_hash as hash_of
-from topaz_async.models import ImageUpscaleInput, TaskInput, UpscaleFactor, UpscaleInput
+from topaz_async.models import (
+    ImageUpscaleInput,
+    TaskInput,
+    UploadedFile,
+    UpscaleFactor,
+    UpscaleInput,
+)
 from topaz_async.orders import NONCE, Order, described, is_url, make_order
 from topaz_async.ports import Intent
 
@@ -149,7 +156,9 @@ def test_without_a_callback_url_there_is_no_nonce() -> None:
     [
         (42, {}, "not int"),
         (None, {}, "not NoneType"),
-        (b"clip.mp4", {}, "not bytes"),
+        (b"clip.mp4", {}, r"not bytes\. Nothing was billed\. First upload\(\) it, then pass"),
+        pytest.param(io.BytesIO(), {}, r"not BytesIO\..* First upload\(\) it", id="BytesIO"),
+        (UploadedFile(URL), {}, r"not UploadedFile\..* Pass its url"),
         ("", {}, "path of the video is empty"),
         (".", {}, "is a folder"),
         ("missing.mp4", {}, "does not exist"),

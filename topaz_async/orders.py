@@ -17,7 +17,7 @@ import attrs
 from .durations import check_timeout
 from .errors import Billed, InvalidInputError
 from .media import Media, content_hash, inspect
-from .models import TaskInput, UpscaleFactor, UpscaleInput
+from .models import TaskInput, UploadedFile, UpscaleFactor, UpscaleInput
 from .names import own_name, safe_name
 from .ports import Intent
 from .signed_urls import named_by
@@ -148,7 +148,8 @@ def make_order(
         seconds = found.seconds if seconds is None else seconds
     else:
         raise InvalidInputError(
-            f"A video is an https URL, a path or an input, not {type(video).__name__}."
+            f"A video is an https URL, a path or an input, not {type(video).__name__}.",
+            hint=_instead_of(video),
         )
     model = UpscaleInput.model if task_input is None else task_input.model
     told = {"factor": wanted} if task_input is None else attrs.asdict(task_input)
@@ -174,6 +175,14 @@ def make_order(
         intent=intent,
         callback_url=callback_url,
     )
+
+
+def _instead_of(video: object) -> str | None:
+    if isinstance(video, UploadedFile):
+        return "Pass its url."
+    if isinstance(video, (bytes, bytearray, memoryview)) or hasattr(video, "read"):
+        return "First upload() it, then pass the url of what comes back, and a fingerprint."
+    return None
 
 
 def _can_be_kept(word: object) -> bool:
