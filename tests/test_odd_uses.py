@@ -189,6 +189,11 @@ async def test_a_report_can_be_read_outside_the_loop(topaz: TopazClient, clip: P
         {"budget": 3},
         {"journal": 5},
         {"journal": {}},
+        {"local_addr": "x"},
+        {"local_addr": ("127.0.0.1",)},
+        {"local_addr": ("127.0.0.1", "80")},
+        {"local_addr": ("127.0.0.1", 65536)},
+        {"local_addr": ("", 0)},
     ],
 )
 def test_options_of_a_wrong_type_are_refused(options: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .access import origin_url, usable_key
+from .access import local_address, origin_url, usable_key
 from .durations import check_timeout
 from .errors import ConfigurationError, InvalidInputError
 from .texts import quoted
@@ -59,7 +59,7 @@ class TopazClient:
         ssl: True, or a context of your own; certificates are always checked.
         proxy: `http://host:port` for https targets; None reads HTTPS_PROXY, ALL_PROXY and
             NO_PROXY. HTTP_PROXY is never used: it would see the key.
-        local_addr: Local (host, port) to connect from.
+        local_addr: Local (host, port) to connect from; port 0 takes a free one.
         journal: Where submits and task ids are written down before and after each POST: a path
             on a local disk (opened and closed by the client), or a `SqliteJournal` of your own.
             None keeps nothing: then ids travel in jobs, results and errors only.
@@ -125,7 +125,7 @@ class TopazClient:
             quotas=quotas,
             ssl=ssl,
             proxy=proxy,
-            local_addr=local_addr,
+            local_addr=local_address(local_addr),
             journal=journal,
             budget=budget,
             callbacks=callbacks,
