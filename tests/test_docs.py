@@ -223,6 +223,18 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert sorted(topaz_async.__all__) == sorted(described)
 
 
+def test_what_is_returned_reads_as_it_was_written() -> None:
+    """No sentence of a Returns section begins with what the reference takes for a type."""
+    garbled = []
+    for name in topaz_async.__all__:
+        public = getattr(topaz_async, name)
+        for what in (public, *vars(public).values()) if inspect.isclass(public) else ():
+            found = re.search(r"^ *Returns:\n(.*)", getattr(what, "__doc__", None) or "", re.M)
+            if found is not None and ":" in found[1]:
+                garbled.append((name, found[1].strip()))
+    assert [] == garbled
+
+
 @pytest.fixture
 def example(sandbox: Sandbox, folder: Path) -> Callable[..., Awaitable[str]]:
     """A function that runs an example with arguments and returns what it prints."""

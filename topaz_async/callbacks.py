@@ -137,9 +137,9 @@ class CallbackHub:
             query: The URL's query, without "?".
 
         Returns:
-            The status and the body of the answer.  200: taken, also when it came before, or
-            speaks of a task nobody waits for.  400: no callback.  401: the signature is
-            missing, wrong or old.  413: too large.
+            The status and the body of the answer. 200 says that it was taken, also when it
+            came before or speaks of a task nobody waits for; 400 that it is no callback; 401
+            that the signature is missing, wrong or old; 413 that it is too large.
         """
         reply, has_rung = self._take(headers, body, query)
         if has_rung:  # whoever waits asks before this answer is on its way
