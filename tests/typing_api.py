@@ -176,6 +176,13 @@ async def the_main_job() -> None:
         assert_type(result.expires_hint, datetime | None)
         results = await asyncio.gather(*(topaz.upscale(name, factor="4") for name in ("a", "b")))
         assert_type(results, list[UpscaleResult])
+        ends = await asyncio.gather(topaz.upscale("a"), return_exceptions=True)
+        for end in ends:
+            match end:
+                case UpscaleResult():
+                    assert_type(end.path, Path | None)
+                case error:
+                    assert_type(error, BaseException)
 
 
 async def step_by_step(topaz: TopazClient) -> None:

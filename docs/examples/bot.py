@@ -44,7 +44,7 @@ async def main() -> None:
     tasks: set[asyncio.Task[None]] = set()
     async with TopazClient(journal="bot.sqlite") as topaz:
         async for job in topaz.recover():  # whatever the last run left
-            tasks.add(asyncio.create_task(follow(job, Message(job.reference))))
+            tasks.add(asyncio.create_task(follow(job, Message(job.reference or job.task_id))))
         while clip := (await asyncio.to_thread(sys.stdin.readline)).strip():
             message = Message(f"m{time.time_ns()}")
             tasks.add(asyncio.create_task(on_clip(topaz, message, clip)))

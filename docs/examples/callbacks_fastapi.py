@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel
+from starlette.routing import Route
 
 from topaz_async import CallbackHub, TopazClient, TopazError
 
@@ -28,7 +29,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
-app.add_route("/kie/callback", hub.asgi)
+app.router.routes.append(Route("/kie/callback", hub.asgi))
 
 
 class Wish(BaseModel):
