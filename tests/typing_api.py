@@ -44,6 +44,9 @@ from topaz_async import (
     MaintenanceError,
     MalformedCallbackError,
     NotFoundError,
+    OnProgress,
+    OnSubmit,
+    OnUpdate,
     Outcome,
     PollPolicy,
     Progress,
@@ -76,6 +79,7 @@ from topaz_async import (
     UpscaleInput,
     UpscaleResult,
     ValidationError,
+    Video,
     WaitTimeoutError,
 )
 
@@ -183,6 +187,20 @@ async def the_main_job() -> None:
                     assert_type(end.path, Path | None)
                 case error:
                     assert_type(error, BaseException)
+
+
+async def wrapped(
+    topaz: TopazClient,
+    video: Video,
+    *,
+    on_submit: OnSubmit | None = None,
+    on_update: OnUpdate | None = None,
+    on_progress: OnProgress | None = None,
+) -> UpscaleResult:
+    """A wrapper of a caller's own takes what the library takes."""
+    return await topaz.upscale(
+        video, on_submit=on_submit, on_update=on_update, on_progress=on_progress
+    )
 
 
 async def step_by_step(topaz: TopazClient) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .callbacks_events import (
         CallbackEvent as CallbackEvent,
     )
+    from .chapters import OnSubmit as OnSubmit
     from .client import (
         TopazClient as TopazClient,
     )
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
         UpscaleInput as UpscaleInput,
         UpscaleResult as UpscaleResult,
     )
+    from .orders import Video as Video
     from .ports import (
         CallbackReply as CallbackReply,
         Entry as Entry,
@@ -98,7 +100,11 @@ if TYPE_CHECKING:
         RetryPolicy as RetryPolicy,
         Timeouts as Timeouts,
     )
-    from .transfers import Progress as Progress
+    from .transfers import (
+        OnProgress as OnProgress,
+        Progress as Progress,
+    )
+    from .watching import OnUpdate as OnUpdate
 
 __all__ = [
     "ApiError",
@@ -134,6 +140,9 @@ __all__ = [
     "MaintenanceError",
     "MalformedCallbackError",
     "NotFoundError",
+    "OnProgress",
+    "OnSubmit",
+    "OnUpdate",
     "Outcome",
     "PollPolicy",
     "Progress",
@@ -166,6 +175,7 @@ __all__ = [
     "UpscaleInput",
     "UpscaleResult",
     "ValidationError",
+    "Video",
     "WaitTimeoutError",
 ]
 
@@ -192,11 +202,15 @@ _HOMES = {
     "UpscaleFactor": "models",
     "UpscaleInput": "models",
     "UpscaleResult": "models",
+    "OnProgress": "transfers",
+    "OnSubmit": "chapters",
+    "OnUpdate": "watching",
     "PollPolicy": "settings",
     "Progress": "transfers",
     "Quotas": "settings",
     "RetryPolicy": "settings",
     "Timeouts": "settings",
+    "Video": "orders",
 }
 
 
