@@ -260,6 +260,23 @@ def test_a_task_that_was_found_is_bound_and_brought(
     assert (tmp_path / "a-2x.mp4").read_bytes() == clip.read_bytes()
 
 
+def test_a_task_that_an_unclear_answer_named_is_told(
+    run: Run, service: Service, clips: Any
+) -> None:
+    """What was not clear enough to be believed is named where it can be looked at and bound."""
+    clips("a.mp4")
+    task_id = 32 * "a"
+    body = f'{{"code": 500, "msg": "Try again.", "data": {{"taskId": "{task_id}"}}}}'
+    service.add(Fault("createTask", "answer", status=502, body=body))
+    for _ in range(2):
+        ran = run("upscale", "a.mp4", "--reference", "the first")
+        assert ran.code == 3
+        assert f"`topaz-async status {task_id}` tells whether it is yours" in ran.err
+        assert f"`topaz-async bind 'the first' {task_id}` binds it" in ran.err
+        assert f"found: topaz-async bind 'the first' {task_id}" in ran.err.splitlines()[1]
+    assert run("bind", "the first", task_id).code == 1
+
+
 def test_what_cannot_be_bound_is_wrong_usage(run: Run) -> None:
     """A reference that nobody knows, and no journal to look it up in."""
     for words, expected in (
@@ -399,6 +416,7 @@ def test_the_life_of_a_task_on_the_command_line(
     for words in ((), ("-o", str(tmp_path / "a.mp4")), ("-o", "a.mp4/b.mp4"), ("-o", 300 * "x")):
         refused = run("download", task_id[:6], *words)
         assert (refused.code, refused.out) == (2, "")
+        assert "billed" not in refused.err
     assert "exists already" in run("download", task_id[:6]).err
     fetched = run("download", "order-17", "-o", "other.mp4")
     assert (fetched.code, fetched.err) == (0, "")

@@ -84,6 +84,19 @@ def test_a_reference_of_other_work_is_refused_without_its_task(
     assert "goes on" not in ran.err
 
 
+def test_the_way_out_of_a_conflict_is_told_in_the_terminals_words() -> None:
+    """The library's advice speaks of arguments and of its journal."""
+    raised = ReferenceConflictError(
+        "No.",
+        hint="Use one reference for one video, or pass the fingerprint= that tells it from other "
+        "work; client.journal.forget(reference) frees it, and the next submit buys anew.",
+    )
+    assert error_as_json(raised)["hint"] == (
+        "Use one reference for one video; `topaz-async forget REFERENCE` frees it, and the next "
+        "submit buys anew."
+    )
+
+
 def test_a_conflict_that_only_the_client_sees_is_refused_as_well() -> None:
     """A task that a conflict names is not that of the clip."""
     assert status_of(ReferenceConflictError("No.", task_id="t"), "t") == "refused"

@@ -128,14 +128,13 @@ class Aftermath:
         )
 
     def _bindings(self) -> list[str]:
-        unknown = [way for way in self._ways if isinstance(way.error, SubmitUnknownError)]
         if not self._is_kept:
             return []
         return [
-            self._where.command("bind", way.planned.wish.reference, "TASK")
-            for way in unknown[:_NAMED]
-            if way.planned.wish.reference is not None
-        ]
+            self._where.command("bind", way.planned.wish.reference, way.error.task_id or "TASK")
+            for way in self._ways
+            if isinstance(way.error, SubmitUnknownError) and way.planned.wish.reference is not None
+        ][:_NAMED]
 
     def _rest(self, *, stopped: bool) -> list[str]:
         going_on = [

@@ -48,7 +48,7 @@ async def bind(
                 f"The journal knows no submit of the reference {clean(reference, 80)!r}; "
                 "`topaz-async jobs` lists them."
             )
-        if entry.task_id not in (None, task_id):
+        if entry.submit == "made" and entry.task_id != task_id:
             raise UsageError(
                 f"The task of {short_name(entry)} is known: {clean(entry.task_id, 80)} "
                 f"({state_of(entry)})."

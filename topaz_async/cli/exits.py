@@ -83,9 +83,19 @@ _IN_TERMINAL_WORDS: Final = tuple(
             "`topaz-async forget REFERENCE --yes` clears it if there is none; upscale with "
             "--resubmit-unknown pays twice if it exists.",
         ),
+        (
+            r"fetch_task\('(.*?)'\) tells whether it is yours, and bind\((.*), '.*?'\) binds it "
+            r"to its reference\.",
+            r"`topaz-async status \1` tells whether it is yours, and `topaz-async bind \2 \1` "
+            "binds it to its reference.",
+        ),
         (r"[^.]*wait_for_result\([^)]*\)[^.]*\.", " It goes on at the service."),
         (r" Its reference needs resubmit_failed=True for that\.", ""),
-        (r"journal\.forget\(reference\) frees it", "`topaz-async forget REFERENCE` frees it"),
+        (r", or pass the fingerprint= that tells it from other work", ""),
+        (
+            r"client\.journal\.forget\(reference\) frees it",
+            "`topaz-async forget REFERENCE` frees it",
+        ),
         (r"fetch_task may give a fresh link", "`topaz-async download TASK` may find a fresh one"),
         (r"; fetch_task may give more later", ""),
         (r"Raise the Budget, or wait until it is wanted", "Raise --max-credits"),

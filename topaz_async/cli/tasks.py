@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import ClientClosedError, InvalidInputError, TopazError
+from ..errors import ClientClosedError, ConfigurationError, TopazError
 from ..models import TaskRecord, TaskState
 from ..orders import is_url
 from ..ports import Entry
@@ -164,7 +164,7 @@ async def download(
 
     Raises:
         UsageError: The name is none of a task.
-        InvalidInputError: Nothing may be written there.
+        ConfigurationError: Nothing may be written there.
         TopazError: The task did not end well, or its result could not be brought.
     """
     console = make_console()
@@ -174,7 +174,7 @@ async def download(
         place = task.entry.intent.output
     place = place or ("." if task is None else f"{task.task_id}.mp4")
     # The library would call it a download that failed; as typed, nothing was begun.
-    await asyncio.to_thread(Target.of, place, overwrite=overwrite, error=InvalidInputError)
+    await asyncio.to_thread(Target.of, place, overwrite=overwrite, error=ConfigurationError)
     async with (
         kept(path) as journal,
         service.client(journal=journal) as topaz,
