@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,12 @@ from topaz_async.cli.exits import (
 )
 from topaz_async.cli.stages import Stage, Stages
 from topaz_async.cli.wishes import Wish, output_file
-from topaz_async.errors import TopazError
+from topaz_async.errors import SubmitUnknownError, TopazError, ValidationError
 from topaz_async.job import Job
+from topaz_async.ports import Answer
+from topaz_async.settings import Timeouts
+from topaz_async.submission import next_step
+from topaz_async.wire import Wire
 
 
 class Story:
@@ -227,6 +233,28 @@ def test_a_url_is_shown_without_its_query() -> None:
     """What is printed of a URL holds no signature."""
     wish = Wish(clip="https://a.example/c.mp4?sig=secret", factor="2", output=Path("o.mp4"))
     assert wish.name == "https://a.example/c.mp4"
+
+
+@pytest.mark.parametrize("reference", ["r", None])
+@pytest.mark.parametrize("task_id", ["task-1", None])
+def test_what_nobody_knows_is_told_in_the_terminals_words(
+    reference: str | None, task_id: str | None
+) -> None:
+    """No advice names a function of the library."""
+    told = words(SubmitUnknownError("It broke.", hint=next_step(task_id, reference)))
+    assert "topaz-async" in told
+    assert not re.search(r"\w\(|resubmit_unknown=|wait_for_result", told)
+
+
+def test_a_question_that_was_refused_is_told_in_the_terminals_words() -> None:
+    """It is asked again, and nothing is bought again."""
+    wire = Wire(base_url="http://a", upload_url="http://a", timeouts=Timeouts())
+    with pytest.raises(ValidationError) as caught:
+        body = b'{"code":422,"msg":"no"}'
+        answer = Answer(status=200, headers={}, body=body, received_at=datetime.now(UTC))
+        wire.record(answer, "task-1")
+    told = words(caught.value)
+    assert "The question failed, not the task: ask again, and do not upscale it again." in told
 
 
 def test_durations_in_words() -> None:

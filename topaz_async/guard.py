@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from .errors import JournalError, TopazError, clean
 from .ports import Journal
@@ -30,7 +30,7 @@ class Guarded:
         found = getattr(self._journal, name)
         if name in _SOON:
             return _left(found)
-        return _asked(found) if callable(found) else found
+        return _asked(cast("Callable[..., Awaitable[Any]]", found)) if callable(found) else found
 
 
 def _asked(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

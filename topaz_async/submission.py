@@ -25,7 +25,7 @@ from .retries import RetryTokens, asked_pause, pauses
 from .settings import RetryPolicy
 from .wire import Made, Refused, Unknown, Wire
 
-__all__ = ["Submitter", "still_unknown"]
+__all__ = ["Submitter", "next_step", "still_unknown"]
 
 _log = logging.getLogger("topaz_async")
 
@@ -41,7 +41,7 @@ _NOTHING_HOLDS = (
 )
 
 
-def _next_step(task_id: str | None, reference: str | None) -> str:
+def next_step(task_id: str | None, reference: str | None) -> str:
     """Return what to do about a submit of which nobody knows what it made."""
     if task_id is not None and reference is not None:
         return (
@@ -329,7 +329,7 @@ class Submitter:
             unknown = outcome.error.about(reference=order.intent.reference)
             unknown.fingerprint = order.intent.fingerprint
             unknown.sent_at = sent_at
-            unknown.hint = _next_step(unknown.task_id, unknown.reference)
+            unknown.hint = next_step(unknown.task_id, unknown.reference)
             outcome = Unknown(unknown)
         return outcome
 
@@ -373,7 +373,7 @@ def still_unknown(entry: Entry) -> SubmitUnknownError:
         reference=entry.intent.reference,
         task_id=task_id,
         billed="unknown",
-        hint=_next_step(task_id, entry.intent.reference),
+        hint=next_step(task_id, entry.intent.reference),
     )
     error.fingerprint = entry.intent.fingerprint
     error.sent_at = entry.created_at

@@ -89,6 +89,18 @@ _IN_TERMINAL_WORDS: Final = tuple(
             r"`topaz-async status \1` tells whether it is yours, and `topaz-async bind \2 \1` "
             "binds it to its reference.",
         ),
+        (
+            r"fetch_task\('(.*?)'\) tells whether it is yours, and wait_for_result waits for it",
+            r"`topaz-async status \1` tells whether it is yours",
+        ),
+        (
+            r"wait_for_result\(task_id\) waits for what you find\.",
+            "`topaz-async download TASK` brings what you find there.",
+        ),
+        (
+            r"ask again with wait_for_result\(.*?\), and do not submit again",
+            "ask again, and do not upscale it again",
+        ),
         (r"[^.]*wait_for_result\([^)]*\)[^.]*\.", " It goes on at the service."),
         (r" Its reference needs resubmit_failed=True for that\.", ""),
         (r", or pass the fingerprint= that tells it from other work", ""),
