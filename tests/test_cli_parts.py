@@ -249,9 +249,9 @@ def test_what_nobody_knows_is_told_in_the_terminals_words(
 def test_a_question_that_was_refused_is_told_in_the_terminals_words() -> None:
     """It is asked again, and nothing is bought again."""
     wire = Wire(base_url="http://a", upload_url="http://a", timeouts=Timeouts())
+    body = b'{"code":422,"msg":"no"}'
+    answer = Answer(status=200, headers={}, body=body, received_at=datetime.now(UTC))
     with pytest.raises(ValidationError) as caught:
-        body = b'{"code":422,"msg":"no"}'
-        answer = Answer(status=200, headers={}, body=body, received_at=datetime.now(UTC))
         wire.record(answer, "task-1")
     told = words(caught.value)
     assert "The question failed, not the task: ask again, and do not upscale it again." in told
