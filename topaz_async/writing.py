@@ -162,11 +162,15 @@ class Writer:
         is_quick = _now() - self._since < _QUICK * self._size / _SLOW[0]
         self._quick = self._quick + 1 if is_quick else 0
         size, count = _FAST if self._quick >= _OFTEN else _SLOW
-        is_same = size == self._size
-        if not is_same or self._end == size * count:
+        most = count - 1
+        if size > self._size:  # the second half is free: small batches lie in the first
+            self._end, most = size, _SLOW[1] - 1
+        elif size < self._size:  # large ones lie anywhere
+            self._end = most = 0
+        elif self._end == size * count:
             self._end = 0
         self._begin, self._size = self._end, size
-        return count - 1 if is_same else 0  # batches of the other size lie across its borders
+        return most
 
 
 def _now() -> float:
