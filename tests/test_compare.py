@@ -16,6 +16,7 @@ import pytest
 
 from tests.clips import clip, image
 from tests.test_cli import python, typed
+from topaz_async.cli.first_picture import first_picture
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -385,6 +386,8 @@ def test_pictures_that_are_turned_stand_upright(opened: Callable[..., Any], tmp_
         "return [i.naturalWidth, i.naturalHeight]"
     )
     assert "36 × 64" in page.find_element("css selector", "section").text
+    # FFmpeg 8 would write the rotation beside the pixels, to be applied once more.
+    assert b"eXIf" not in first_picture(turned)
 
 
 def test_images_are_compared_as_well(opened: Callable[..., Any], tmp_path: Path) -> None:

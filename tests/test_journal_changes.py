@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,9 +42,20 @@ def intent(number: int, reference: str | None = None, **more: Any) -> Intent:
     return Intent(reference=reference, fingerprint=f"f{number}", model="model", **more)
 
 
+_opened: list[sqlite3.Connection] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_open() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
 def base() -> sqlite3.Connection:
     """A journal's tables with every kind of row."""
     db = sqlite3.connect(":memory:", isolation_level=None)
+    _opened.append(db)
     db.row_factory = sqlite3.Row
     for step in STEPS:
         for statement in step:

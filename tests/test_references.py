@@ -216,8 +216,11 @@ async def test_who_waits_for_a_reference_gets_no_other_work(tmp_path: Path) -> N
 
     class Slow(SqliteJournal):
         async def find(self, reference: str) -> Entry | None:
-            await looks_again.wait()
-            return await super().find(reference)
+            while True:
+                await looks_again.wait()
+                found = await super().find(reference)
+                if looks_again.is_set():
+                    return found
 
     async def refuse_late(peer: Peer) -> None:
         await peer.request()

@@ -60,5 +60,20 @@ def _png(frame: VideoFrame) -> bytes:
     assert isinstance(encoder, VideoCodecContext)
     encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb24"
     encoder.time_base = frame.time_base or av.time_base  # type: ignore[assignment]
-    packets = [*encoder.encode(frame.reformat(format="rgb24")), *encoder.encode(None)]
+    packets = [*encoder.encode(_bare(frame)), *encoder.encode(None)]
     return b"".join(bytes(packet) for packet in packets)
+
+
+def _bare(frame: VideoFrame) -> VideoFrame:
+    """Return the picture without what else is known of it.
+
+    FFmpeg 8 writes a clip's rotation into a PNG, and players would turn the picture once more.
+    """
+    given = frame.reformat(format="rgb24")
+    bare = VideoFrame(given.width, given.height, "rgb24")
+    (source,), (target,) = given.planes, bare.planes
+    row, pixels = 3 * given.width, bytes(source)
+    rows = (pixels[at : at + row] for at in range(0, len(pixels), source.line_size))
+    target.update(b"".join(each.ljust(target.line_size, b"\0") for each in rows))
+    bare.pts = 0
+    return bare
