@@ -16,6 +16,7 @@ from tests.terminals import terminal
 from tests.test_cli import ESC, Ran, topaz
 from tests.test_cli_service import address
 from topaz_async import SqliteJournal
+from topaz_async.cli import checks
 from topaz_async.cli.checks import Check, check_entries, check_journal, check_key, check_proxy
 from topaz_async.cli.checks_online import (
     Sign,
@@ -307,3 +308,21 @@ async def test_places_that_are_not_fit_for_a_journal(tmp_path: Path) -> None:
         )
     ] == await entries(other)
     assert before == other.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("installed", "found"),
+    [
+        ({"backoff": "2.2.1"}, ["backoff 2.2.1"]),
+        ({"python-backoff": "2.3.1"}, ["python-backoff 2.3.1"]),
+        ({"backoff": "2.2.1", "python-backoff": "2.3.1"}, ["backoff 2.2.1", "both installed"]),
+    ],
+)
+def test_either_backoff(
+    monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], found: list[str]
+) -> None:
+    """The fork is as good, and the two together are not."""
+    monkeypatch.setattr(checks, "_version", installed.get)
+    told = " / ".join(check.found for check in checks.check_versions())
+    assert all(words in told for words in found)
+    assert "backoff None" not in told

@@ -59,7 +59,8 @@ def check_versions() -> Iterator[Check]:
         "Python", "ok", f"{platform.python_version()}, {platform.system()} {platform.machine()}"
     )
     yield Check("topaz_async", "ok", _version("topaz-async") or "a source tree, not installed")
-    core = ("aiohttp", "attrs", "backoff", "cattrs")
+    backoff = "backoff" if _version("backoff") else "python-backoff"  # its fork
+    core = ("aiohttp", "attrs", backoff, "cattrs")
     yield Check("core", "ok", ", ".join(f"{name} {_version(name)}" for name in core))
     if _version("backoff") and _version("python-backoff"):
         yield Check(
