@@ -557,8 +557,10 @@ def test_a_file_is_hashed_from_end_to_end(film: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 12345, len(FILM) + 1])
-async def test_a_host_that_has_other_bytes_than_were_sent(tmp_path: Path, size: int) -> None:
-    """No task is bought for a clip that the host says is cut, and it is not used again."""
+async def test_a_host_that_names_another_size_than_was_sent(
+    tmp_path: Path, size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A field that only informs fails no upload; it is told, and the upload not used again."""
     (tmp_path / "film.mp4").write_bytes(FILM)
     file = {"downloadUrl": "https://files.example/a.mp4", "fileSize": size}
     async with (
@@ -566,7 +568,6 @@ async def test_a_host_that_has_other_bytes_than_were_sent(tmp_path: Path, size: 
         TopazClient("key", base_url=server.url, upload_url=server.url) as topaz,
     ):
         for _ in range(2):
-            with pytest.raises(UploadError, match=f"has {size} of the {len(FILM)} bytes") as caught:
-                await topaz.submit(tmp_path / "film.mp4")
-            assert ("no", True) == (caught.value.billed, caught.value.retryable)
+            assert size == (await topaz.upload(tmp_path / "film.mp4")).size
         assert ["/api/file-stream-upload"] * 2 == [seen.path for seen in server.requests]
+    assert caplog.text.count(f"took {len(FILM)} bytes, and says that it has {size}") == 2

@@ -66,7 +66,7 @@ class Disk:
             return await self._aside.do(work)
         except TopazError:
             raise
-        except Exception as error:
+        except Exception as error:  # a defect of ours as well: no other error may come out
             failure = _unwritten(error)
         raise failure  # out here, for a failure's frames hold much
 

@@ -374,7 +374,7 @@ class Sandbox:
             return await act(route, request, number, now)
         except (ConnectionError, web.RequestPayloadError, web.HTTPException):
             raise
-        except Exception:
+        except Exception:  # whatever it is, a client gets no page of aiohttp's for it
             log.exception("%s %s crashed", request.method, route)
             told = upload_failure if route in self._uploads.routes else failure
             return told(500, SERVER_EXCEPTION)
