@@ -100,12 +100,31 @@ def test_decide(
     known: Entry | None, alive: bool, plain: str, unknown: str, failed: str, other: str
 ) -> None:
     """The table of what a known reference gets, every row, every consent, other work too."""
+    same, other_work = intent(), intent(fingerprint="else")
     assert (
-        decide(known, "f", owner_alive=alive),
-        decide(known, "f", owner_alive=alive, resubmit_unknown=True),
-        decide(known, "f", owner_alive=alive, resubmit_failed=True),
-        decide(known, "else", owner_alive=alive, resubmit_unknown=True, resubmit_failed=True),
+        decide(known, same, owner_alive=alive),
+        decide(known, same, owner_alive=alive, resubmit_unknown=True),
+        decide(known, same, owner_alive=alive, resubmit_failed=True),
+        decide(known, other_work, owner_alive=alive, resubmit_unknown=True, resubmit_failed=True),
     ) == (plain, unknown, failed, other)
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "expected"),
+    [
+        ("http://127.0.0.1:8080", "https://api.kie.ai", "conflict"),
+        ("https://api.kie.ai", "http://localhost:1", "conflict"),
+        ("http://127.0.0.1:8080", "http://[::1]:9", "existing"),
+        ("https://api.kie.ai", "https://gateway.example", "existing"),
+        (None, "https://api.kie.ai", "existing"),
+        ("http://127.0.0.1:8080", None, "existing"),
+    ],
+)
+def test_rehearsed_work_is_other_work(there: str | None, here: str | None, expected: str) -> None:
+    """Neither what a sandbox made is taken for bought, nor what was bought for a rehearsal."""
+    made = entry("made", "success")
+    made = attrs.evolve(made, intent=attrs.evolve(made.intent, service=there))
+    assert decide(made, intent(service=here), owner_alive=False) == expected
 
 
 async def test_is_a_journal(journal: SqliteJournal) -> None:
@@ -123,6 +142,7 @@ async def test_life_of_an_entry(journal: SqliteJournal) -> None:
         size=1_000_000,
         content_hash="00ff",
         nonce="n0nce",
+        service="https://api.kie.ai",
     )
     kept = attrs.evolve(full, input={**full.input, "video_url": "https://host/clip.mp4"})
     expected = Entry(id=1, intent=kept, submit="intent", created_at=MOMENT)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from topaz_async import (
@@ -28,6 +29,7 @@ from topaz_async import (
     TopazClient,
     WaitTimeoutError,
 )
+from topaz_async.memory import Memory
 from topaz_async.ports import Claim, Entry, Intent
 from topaz_async.sandbox import CopyEngine, Fault, Sandbox
 from topaz_async.survival import Traits
@@ -665,3 +667,41 @@ async def test_consent_to_a_failed_task_is_not_for_the_next_one(
             await one.upscale(clip, reference="r", resubmit_failed=True)
         assert caught.value.task_id == (await late).task_id
     assert 3 == len(sandbox.books.tasks)
+
+
+async def test_what_the_real_service_sold_is_no_task_of_the_sandbox(
+    sandbox: Sandbox, clip: Path, journal: SqliteJournal
+) -> None:
+    """A journal of one service, taken to the other: the reference is refused, nothing is bought."""
+    async with client_of(sandbox, journal=journal) as client:
+        await (await client.submit(clip, reference="order-17"))
+    (entry,) = await journal.jobs()
+    real = SqliteJournal(journal.path + "-real" if journal.path else None)
+    elsewhere = attrs.evolve(entry.intent, service="https://api.kie.ai")
+    claim = await real.claim(elsewhere)
+    await real.bind(claim.entry.id, "task-of-the-real-one")
+    async with client_of(sandbox, journal=real) as client:
+        with pytest.raises(ReferenceConflictError, match=r"https://api\.kie\.ai") as caught:
+            await client.submit(clip, reference="order-17")
+        assert [job async for job in client.recover()] == []
+    assert ("no", "task-of-the-real-one") == (caught.value.billed, caught.value.task_id)
+    assert sandbox.base_url in str(caught.value)
+    assert [entry.task_id] == list(sandbox.books.billed)
+    await real.aclose()
+
+
+async def test_a_rehearsal_teaches_nothing_about_the_real_service(journal: SqliteJournal) -> None:
+    """Durations of a sandbox's tasks are no history of the real service, and the other way."""
+    for service in ("https://api.kie.ai", "http://127.0.0.1:8080", None):
+        wanted = Intent(reference=None, fingerprint="f", model="m", service=service)
+        claim = await journal.claim(wanted)
+        await journal.bind(claim.entry.id, f"task of {service}")
+        await journal.note(f"task of {service}", state="success", duration=60.0)
+    told = {
+        service: {entry.task_id for entry in await Memory(journal, service=service).history()}
+        for service in ("https://gateway.example", "http://[::1]:1")
+    }
+    assert told == {
+        "https://gateway.example": {"task of https://api.kie.ai", "task of None"},
+        "http://[::1]:1": {"task of http://127.0.0.1:8080", "task of None"},
+    }

@@ -74,6 +74,7 @@ class Chapters:
 
     Args:
         client: What jobs are bound to.
+        base_url: Origin of the service.
         upload_url: Origin of the upload host; None when there is none.
         callback_url: Where the service shall call when a submit names no place of its own.
         timeouts, retry, polling, quotas: Settings; None stands for the defaults.
@@ -84,6 +85,7 @@ class Chapters:
         self,
         client: JobClient,
         *,
+        base_url: str,
         upload_url: str | None,
         callback_url: str | None,
         timeouts: Timeouts | None,
@@ -103,11 +105,13 @@ class Chapters:
                 raise ConfigurationError(f"{quoted(value, 40)} is no {kind.__name__}.")
         self.calls = Calls()
         self._client = client
+        self._base_url = base_url
         self._callback_url = callback_url
         self._timeouts = timeouts or Timeouts()
         quotas = quotas or Quotas()
         self._max_upload_bytes = quotas.max_upload_bytes
         self._parts = Engine(
+            base_url=base_url,
             upload_url=upload_url,
             timeouts=self._timeouts,
             retry=retry or RetryPolicy(),
@@ -171,6 +175,7 @@ class Chapters:
             reference=reference,
             seconds=seconds,
             fingerprint=fingerprint,
+            service=self._base_url,
             max_bytes=self._max_upload_bytes,
         )
         order.resubmit_unknown = resubmit_unknown
@@ -338,7 +343,7 @@ class Chapters:
         entry = await self._parts.memory.journal.find(reference)
         if entry is None or entry.task_id is None or not entry.paths:
             return None
-        if entry.intent.fingerprint != order.intent.fingerprint:
+        if not entry.intent.is_same_work(order.intent):
             return None
         path = await asyncio.to_thread(_found_at, target, entry.paths)
         if path is None:
@@ -356,7 +361,7 @@ class Chapters:
         await self._parts.submitter.catch_up()
         await self._find_again()
         jobs = []
-        for entry in await self._parts.memory.journal.jobs("unfinished"):
+        for entry in await self._parts.memory.jobs("unfinished"):
             if entry.task_id is not None:
                 self._parts.poller.made(entry.task_id, traits_of(entry.intent), ago=since(entry))
                 if self._callback_url is not None and entry.intent.nonce is not None:

@@ -113,7 +113,7 @@ class Engine:
         self._files_sessions: dict[bool, aiohttp.ClientSession] = {}
         self._polls = SlidingWindow(quotas.polls, quotas.poll_window)
         self._submits = SlidingWindow(quotas.submits, quotas.submit_window)
-        self.memory = Memory(journal)
+        self.memory = Memory(journal, service=base_url)
         self.shelf = Shelf(
             self.memory.journal if self.memory.is_kept else None,
             host=upload_url or "",

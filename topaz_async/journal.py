@@ -31,7 +31,7 @@ Verdict = Literal["granted", "existing", "in flight", "conflict"]
 
 def decide(
     entry: Entry | None,
-    fingerprint: str,
+    intent: Intent,
     *,
     owner_alive: bool,
     resubmit_unknown: bool = False,
@@ -43,7 +43,7 @@ def decide(
 
     Args:
         entry: What the reference stands for; None for a new one.
-        fingerprint: Of the work that is to be submitted now.
+        intent: What is to be submitted now.
         owner_alive: Whether the owner of an intent lives; an intent whose owner is dead is
             unknown.
         resubmit_unknown: The caller takes it upon himself that unknown work is paid twice.
@@ -51,7 +51,7 @@ def decide(
     """
     if entry is None or entry.submit == "refused":
         return "granted"
-    if entry.intent.fingerprint != fingerprint:
+    if not entry.intent.is_same_work(intent):
         return "conflict"
     if entry.submit == "intent" and owner_alive:
         return "in flight"
@@ -191,7 +191,7 @@ class SqliteJournal:
         is_meant = wish.consented_to in (None, entry.id)
         verdict = decide(
             entry,
-            wish.intent.fingerprint,
+            wish.intent,
             owner_alive=alive,
             resubmit_unknown=wish.resubmit_unknown and is_meant,
             resubmit_failed=wish.resubmit_failed and is_meant,

@@ -48,7 +48,7 @@ WHERE task_id = :task_id AND NOT ended AND state IS NOT :state
 _INSERT = """
 INSERT INTO jobs (
     id, reference, attempt, fingerprint, model, factor, input, seconds, size, content_hash, nonce,
-    output, owner, submit, created_at
+    output, service, owner, submit, created_at
 ) VALUES {}
 """
 
@@ -125,6 +125,7 @@ def insert_all(
                 intent.content_hash,
                 intent.nonce,
                 None if intent.output is None else _place(intent.output),
+                intent.service,
                 owner,
                 "intent",
                 moment,

@@ -74,6 +74,7 @@ STEPS = (
     journal_uploads.SCHEMA,
     ("ALTER TABLE jobs ADD COLUMN output TEXT",),
     ("ALTER TABLE jobs ADD COLUMN earlier_paths TEXT",),
+    ("ALTER TABLE jobs ADD COLUMN service TEXT",),
 )
 
 #: The most rows that one statement takes; more would save little.  `UPDATE ... FROM`, which
@@ -176,6 +177,7 @@ def entry_of(row: sqlite3.Row) -> Entry:
             content_hash=row["content_hash"],
             nonce=row["nonce"],
             output=None if row["output"] is None else os.fsdecode(row["output"]),
+            service=row["service"],
         ),
         submit=row["submit"],
         created_at=datetime.fromisoformat(row["created_at"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
 from .errors import ConfigurationError, JournalError
@@ -14,6 +14,7 @@ from .journal import SqliteJournal
 from .models import TaskRecord
 from .ports import Entry, Intent, Journal
 from .texts import quoted
+from .urls import are_apart
 
 __all__ = ["Memory"]
 
@@ -32,9 +33,13 @@ class Memory:
     Args:
         journal: A path (the client opens and closes it), a journal (the caller closes it), or
             None.
+        service: Origin of the service; what a journal holds of a rehearsal does not concern
+            the real one.
     """
 
-    def __init__(self, journal: Journal | str | os.PathLike[str] | None) -> None:
+    def __init__(
+        self, journal: Journal | str | os.PathLike[str] | None, *, service: str | None = None
+    ) -> None:
         self._given: Journal | None
         self._journal: Journal | None
         self._is_ours = isinstance(journal, (str, os.PathLike))
@@ -46,6 +51,7 @@ class Memory:
             self._given, self._journal = journal, cast(Journal, Guarded(journal))
         else:
             raise ConfigurationError(f"{quoted(journal, 40)} is no journal and no path.")
+        self._service = service
         self._fleeting: SqliteJournal | None = None
         self._has_told = False
         self._notes: set[asyncio.Task[None]] = set()
@@ -90,13 +96,20 @@ class Memory:
         """Return all places where submits are written down."""
         return [journal for journal in (self._journal, self._fleeting) if journal is not None]
 
+    async def jobs(self, state: str) -> list[Entry]:
+        """List what the journal holds in one state, as `Journal.jobs` does."""
+        return self._ours(await self.journal.jobs(state))
+
+    def _ours(self, entries: Sequence[Entry]) -> list[Entry]:
+        return [each for each in entries if not are_apart(each.intent.service, self._service)]
+
     async def history(self) -> list[Entry]:
         """Return the newest entries of tasks that have ended, oldest first; once, then none."""
         if self._journal is None or self._has_told:
             return []
         self._has_told = True
         try:
-            return await self._journal.ended(_HISTORY)
+            return self._ours(await self._journal.ended(_HISTORY))
         except JournalError as error:  # what it would have taught is a help, no more
             _log.warning("The journal could not be read: %s", error)
             return []

@@ -106,6 +106,7 @@ def make_order(
     reference: str | None = None,
     seconds: float | None = None,
     fingerprint: str | None = None,
+    service: str | None = None,
     max_bytes: int,
 ) -> Order:
     """Check what the caller handed in and return the order for it.
@@ -165,6 +166,7 @@ def make_order(
         size=None if found is None else found.size,
         content_hash=content,
         nonce=nonce,
+        service=service,
     )
     return Order(
         input=task_input,

@@ -10,6 +10,8 @@ from typing import Any, Literal, Protocol
 
 import attrs
 
+from .urls import are_apart
+
 __all__ = [
     "Answer",
     "CallbackReply",
@@ -197,6 +199,12 @@ class Intent:
     nonce: str | None = None
     #: Where the result is to be brought to, absolute; None when nobody said.
     output: str | None = None
+    #: Origin of the service that it is bought from; None where nobody wrote it down.
+    service: str | None = None
+
+    def is_same_work(self, other: Intent) -> bool:
+        """Whether another intent would buy the same, and neither is a mere rehearsal of it."""
+        return self.fingerprint == other.fingerprint and not are_apart(self.service, other.service)
 
 
 @attrs.frozen(kw_only=True)

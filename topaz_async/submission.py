@@ -23,9 +23,10 @@ from .orders import Order
 from .ports import Answer, Claim, Entry, Intent, Journal, Limiter, Request
 from .retries import RetryTokens, asked_pause, pauses
 from .settings import RetryPolicy
+from .urls import are_apart, shown
 from .wire import Made, Refused, Unknown, Wire
 
-__all__ = ["Submitter", "next_step", "still_unknown"]
+__all__ = ["Submitter", "conflict_of", "next_step", "still_unknown"]
 
 _log = logging.getLogger("topaz_async")
 
@@ -190,7 +191,7 @@ class Submitter:
     async def _settle(self, claim: Claim, order: Order) -> str | None:
         """Return the task of a reference that is taken; None when it has become free."""
         if claim.verdict == "conflict":
-            raise self._conflict(claim.entry)
+            raise self._conflict(claim.entry, order)
         journal = self._journal_of(order.intent)
         assert journal is not None
         order.is_open = True
@@ -218,21 +219,14 @@ class Submitter:
         return current
 
     def _check_work(self, entry: Entry, order: Order) -> None:
-        if entry.intent.fingerprint != order.intent.fingerprint:
-            raise self._conflict(entry)
+        if not entry.intent.is_same_work(order.intent):
+            raise self._conflict(entry, order)
 
-    def _conflict(self, entry: Entry) -> ReferenceConflictError:
+    def _conflict(self, entry: Entry, order: Order) -> ReferenceConflictError:
         journal = self._journal_of(entry.intent)
         is_kept = journal is not None and journal.durable
-        return ReferenceConflictError(
-            f"The reference {clean(entry.intent.reference, 80)!r} stands for other work already.",
-            reference=entry.intent.reference,
-            task_id=entry.task_id,
-            hint="Use one reference for one video, model and factor, or pass the fingerprint= "
-            "that tells it from other work; "
-            + ("client.journal.forget(reference)" if is_kept else "a new client")
-            + " frees it, and the next submit buys anew.",
-        )
+        freed_by = "client.journal.forget(reference)" if is_kept else "a new client"
+        return conflict_of(entry, order.intent, freed_by=freed_by)
 
     def _pause_after(self, refusal: TopazError, next_pause: Callable[[], float]) -> float:
         if not isinstance(refusal, RateLimitError):
@@ -360,6 +354,32 @@ def _tell_late(task: asyncio.Task[Any], order: Order) -> None:
         _log.warning("A createTask whose caller had left failed%s: %s", name, error)
     elif isinstance(task.result(), Unknown):
         _log.warning("A createTask whose caller had left is unknown%s.", name)
+
+
+def conflict_of(entry: Entry, intent: Intent, *, freed_by: str) -> ReferenceConflictError:
+    """Return the error of a reference that stands for other work than it is to stand for now.
+
+    Args:
+        entry: What it stands for.
+        intent: What was to be submitted.
+        freed_by: What makes the reference free again, in words.
+    """
+    name = f"The reference {clean(entry.intent.reference, 80)!r}"
+    if are_apart(entry.intent.service, intent.service):
+        what = (
+            f"{name} stands for work at {shown(entry.intent.service or '')} already, and this is "
+            f"{shown(intent.service or '')}."
+        )
+        hint = "Keep a journal for each: what a sandbox has rehearsed was not bought."
+    else:
+        what = f"{name} stands for other work already."
+        hint = (
+            "Use one reference for one video, model and factor, or pass the fingerprint= that "
+            f"tells it from other work; {freed_by} frees it, and the next submit buys anew."
+        )
+    return ReferenceConflictError(
+        what, reference=entry.intent.reference, task_id=entry.task_id, hint=hint
+    )
 
 
 def still_unknown(entry: Entry) -> SubmitUnknownError:

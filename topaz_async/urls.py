@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from .errors import InvalidInputError, TopazError, clean
 
-__all__ = ["check_url", "is_loopback", "shown", "without_query"]
+__all__ = ["are_apart", "check_url", "is_loopback", "shown", "without_query"]
 
 #: Longer URLs are refused, in characters; no proxy or server on the way promises more.
 MAX_URL = 8192
@@ -34,6 +34,21 @@ def is_loopback(host: str | None) -> bool:
     except ValueError:
         return False
     return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
+
+
+def are_apart(service: str | None, other: str | None) -> bool:
+    """Tell whether of two services one stands on this machine and the other does not.
+
+    What was rehearsed in a sandbox was not bought.  Two ports of this machine are the same, for a
+    sandbox that is started again has another one; and so are two addresses elsewhere, for one may
+    be a gateway to the other.
+
+    Args:
+        service, other: Their origins; None, where nobody knows, may be any.
+    """
+    if service is None or other is None:
+        return False
+    return is_loopback(urlsplit(service).hostname) != is_loopback(urlsplit(other).hostname)
 
 
 def check_url(

@@ -174,7 +174,8 @@ def resume(
     from .tally import Tally
 
     check_timeout(timeout, "--timeout")
-    journal = journal_path(where, named_url(where.base_url))
+    address = named_url(where.base_url)
+    journal = journal_path(where, address)
     if journal is None:
         raise UsageError("Without a journal there is nothing to resume; leave out --no-journal.")
     service = None if dry_run else named(where.base_url, where.upload_url)
@@ -188,6 +189,7 @@ def resume(
     left = run_story(
         lambda stop: left_behind(
             journal,
+            service=address,
             timeout=timeout,
             overwrite=overwrite,
             max_bytes=command.quotas.max_upload_bytes,

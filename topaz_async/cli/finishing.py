@@ -20,7 +20,7 @@ from .entries import opened
 from .exits import StoppedError
 from .options import Telling, Where
 from .planning import Planned, Totals, plan_of
-from .service import Service
+from .service import Service, named_url
 from .tally import Tally
 from .upscaling import carry_out
 from .wishes import Wish
@@ -58,7 +58,12 @@ async def look(wishes: Sequence[Wish], command: Command, stop: asyncio.Event) ->
     """
     async with opened(command.journal) as journal:
         looking = asyncio.create_task(
-            plan_of(wishes, journal, max_bytes=command.quotas.max_upload_bytes)
+            plan_of(
+                wishes,
+                journal,
+                service=named_url(command.where.base_url),
+                max_bytes=command.quotas.max_upload_bytes,
+            )
         )
         stopping = asyncio.create_task(stop.wait())
         try:

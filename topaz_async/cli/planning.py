@@ -9,15 +9,14 @@ from typing import Literal
 
 import attrs
 
-from ..errors import InvalidInputError, ReferenceConflictError, TopazError
+from ..errors import InvalidInputError, TopazError
 from ..models import TaskState
 from ..orders import Order, make_order
 from ..ports import Entry, Journal
 from ..purse import estimate
 from ..settings import PRICES
-from ..submission import still_unknown
+from ..submission import conflict_of, still_unknown
 from ..targets import Target
-from ..texts import clean
 from .wishes import Wish
 
 __all__ = ["Action", "Planned", "Totals", "plan_of"]
@@ -80,12 +79,15 @@ class Totals:
         )
 
 
-async def plan_of(wishes: Sequence[Wish], journal: Journal, *, max_bytes: int) -> list[Planned]:
+async def plan_of(
+    wishes: Sequence[Wish], journal: Journal, *, service: str, max_bytes: int
+) -> list[Planned]:
     """Look at each clip and at what the journal knows of it; sends nothing.
 
     Args:
         wishes: What is to be done.
         journal: What was bought before.
+        service: Origin of the service.
         max_bytes: The largest file that is sent.
 
     Raises:
@@ -96,7 +98,7 @@ async def plan_of(wishes: Sequence[Wish], journal: Journal, *, max_bytes: int) -
     async def look(wish: Wish) -> Planned:
         async with room:
             try:
-                return await _planned(wish, journal, max_bytes)
+                return await _planned(wish, journal, service, max_bytes)
             except InvalidInputError as error:
                 return Planned(wish=wish, action="refuse", error=error)
 
@@ -117,13 +119,14 @@ def _once_each(plan: Iterable[Planned]) -> list[Planned]:
     return told
 
 
-async def _planned(wish: Wish, journal: Journal, max_bytes: int) -> Planned:
+async def _planned(wish: Wish, journal: Journal, service: str, max_bytes: int) -> Planned:
     order = await asyncio.to_thread(
         make_order,
         wish.clip,
         factor=wish.factor,
         callback_url=wish.callback_url,
         reference=wish.reference,
+        service=service,
         max_bytes=max_bytes,
     )
     order.name_by_content()
@@ -147,8 +150,9 @@ async def _known(planned: Planned, order: Order, journal: Journal) -> Planned:
     entry = await journal.find(order.intent.reference or "")
     if entry is None or entry.submit == "refused":
         return planned
-    if entry.intent.fingerprint != order.intent.fingerprint:
-        return attrs.evolve(planned, action="refuse", credits=0.0, error=_conflict(entry))
+    if not entry.intent.is_same_work(order.intent):
+        error = conflict_of(entry, order.intent, freed_by="`topaz-async forget REFERENCE`")
+        return attrs.evolve(planned, action="refuse", credits=0.0, error=error)
     if entry.submit == "unknown" and not planned.wish.resubmit_unknown:
         return attrs.evolve(
             planned,
@@ -162,15 +166,6 @@ async def _known(planned: Planned, order: Order, journal: Journal) -> Planned:
     there = await asyncio.to_thread(_lies_there, entry, planned.wish)
     action: Action = "done" if there else "fetch"
     return attrs.evolve(planned, action=action, credits=0.0, task_id=entry.task_id)
-
-
-def _conflict(entry: Entry) -> ReferenceConflictError:
-    return ReferenceConflictError(
-        f"The reference {clean(entry.intent.reference, 80)!r} stands for other work already.",
-        reference=entry.intent.reference,
-        hint="Use one reference for one video, model and factor; "
-        "`topaz-async forget REFERENCE` frees it.",
-    )
 
 
 def _lies_there(entry: Entry, wish: Wish) -> bool:

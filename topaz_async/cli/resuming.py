@@ -10,6 +10,7 @@ import attrs
 
 from ..ports import Entry, Journal
 from ..submission import still_unknown
+from ..urls import are_apart
 from .batches import Batch, Batches
 from .entries import opened
 from .planning import Planned, plan_of
@@ -43,11 +44,14 @@ class Left:
                 batch.path.unlink(missing_ok=True)
 
 
-async def left_behind(path: Path, *, timeout: float, overwrite: bool, max_bytes: int) -> Left:
+async def left_behind(
+    path: Path, *, service: str, timeout: float, overwrite: bool, max_bytes: int
+) -> Left:
     """Return what the commands beside a journal have left; sends nothing.
 
     Args:
         path: The journal's file.
+        service: Origin of the service; a rehearsal is left to the one where it was.
         timeout: Seconds to wait for each task.
         overwrite: Replace files that are in the way.
         max_bytes: The largest file that is sent.
@@ -67,18 +71,20 @@ async def left_behind(path: Path, *, timeout: float, overwrite: bool, max_bytes:
             _fetch(entry, clips, timeout=timeout, overwrite=overwrite)
             for entry in await journal.jobs("undelivered")
             if entry.intent.reference not in taken
+            if not are_apart(entry.intent.service, service)
         ]
         plan += [
             Planned(wish=_wish(entry, clips), action="refuse", error=still_unknown(entry))
             for entry in await journal.jobs("unfinished")
             if entry.submit == "unknown"
             if entry.intent.reference not in taken
+            if not are_apart(entry.intent.service, service)
         ]
         rest = [
             attrs.evolve(wish, timeout=timeout, overwrite=wish.overwrite or overwrite)
             for wish in await _unsent(journal, dead, taken)
         ]
-        plan += await plan_of(rest, journal, max_bytes=max_bytes)
+        plan += await plan_of(rest, journal, service=service, max_bytes=max_bytes)
     return Left(plan=plan, batches=dead, living=len(living))
 
 
