@@ -19,13 +19,17 @@ from topaz_async import (
     JournalError,
     Outcome,
     PollPolicy,
+    Quotas,
+    SqliteJournal,
     TaskNotFoundError,
+    Timeouts,
     TopazClient,
 )
 from topaz_async.sandbox import CopyEngine, Fault, Sandbox
 from topaz_async.sandbox.media import make_clip
 
-from .conftest import client_of
+from .byteserver import until
+from .conftest import client_of, settled
 
 
 @pytest.fixture(scope="module")
@@ -355,3 +359,173 @@ async def test_an_on_update_that_hangs_holds_up_no_item(
     async with asyncio.timeout(20):
         outcomes = await outcomes_of(topaz.upscale_many(clips[:2], on_update=hangs))
     assert ["ok", "ok"] == [outcome.status for outcome in outcomes]
+
+
+@pytest.fixture
+async def slow() -> AsyncIterator[Sandbox]:
+    """A sandbox whose third and later tasks take long."""
+    async with Sandbox(
+        run_seconds=lambda number: 0.0 if number <= 2 else 60.0,
+        submit_window=0.5,
+        poll_quota=None,
+        engine=CopyEngine(),
+    ) as sandbox:
+        yield sandbox
+
+
+async def test_closing_ends_the_loop_of_a_slow_reader_too(slow: Sandbox, clips: list[Path]) -> None:
+    """Outcomes that wait to be taken are taken, and then the loop ends; others are pending."""
+    topaz = client_of(slow)
+    batch = topaz.upscale_many(clips[:4])
+    taken: list[str] = []
+    may_go_on = asyncio.Event()
+
+    async def read() -> None:
+        async for outcome in batch:
+            taken.append(outcome.status)
+            await may_go_on.wait()
+
+    reading = asyncio.create_task(read())
+    await until(lambda: len(batch.report.rows) == 2 and len(slow.books.billed) == 4)
+    await topaz.aclose()
+    may_go_on.set()
+    await asyncio.wait_for(reading, 2)
+    assert ["ok", "ok", "pending", "pending"] == taken
+    assert {"ok": 2, "pending": 2} == batch.report.counts
+    told = {row.task_id for row in batch.report.rows}
+    assert set(slow.books.billed) == told
+
+
+async def test_what_was_left_can_be_read_on(slow: Sandbox, clips: list[Path]) -> None:
+    """A second loop over a batch that was left gets what was under way, and ends."""
+    async with client_of(slow) as topaz, topaz.upscale_many(clips[:4]) as batch:
+        async for _ in batch:
+            await until(lambda: len(batch.report.rows) == 2 and len(slow.books.billed) == 4)
+            break
+        rest = await asyncio.wait_for(outcomes_of(batch), 2)
+        assert ["ok", "pending", "pending"] == sorted(outcome.status for outcome in rest)
+        assert [] == await asyncio.wait_for(outcomes_of(batch), 2)
+    assert 4 == len(slow.books.billed)
+
+
+async def test_a_client_closed_in_the_middle_of_the_videos_says_so(
+    slow: Sandbox, clips: list[Path]
+) -> None:
+    """A loop that has not seen every video does not end as if it had."""
+    topaz = client_of(slow)
+    batch = topaz.upscale_many(clips, concurrency=2)
+    reading = asyncio.create_task(outcomes_of(batch))
+    await slow.books.until(lambda books: len(books.billed) == 4)
+    await topaz.aclose()
+    with pytest.raises(ClientClosedError, match="batch") as caught:
+        await asyncio.wait_for(reading, 2)
+    assert "unknown" == caught.value.billed
+    assert set(slow.books.billed) >= {row.task_id for row in batch.report.rows} - {None}
+
+
+@pytest.mark.parametrize("folder", [False, True])
+async def test_several_workers_share_a_batch(
+    quick: Sandbox, clips: list[Path], tmp_path: Path, folder: bool
+) -> None:
+    """Each video goes to one of them, and all of them end."""
+
+    async def videos() -> AsyncIterator[Path]:
+        for clip in clips:
+            await asyncio.sleep(0)
+            yield clip
+
+    async with client_of(quick) as topaz:
+        batch = topaz.upscale_many(videos(), output_dir=tmp_path / "out" if folder else None)
+
+        async def work() -> list[int]:
+            return [outcome.index async for outcome in batch]
+
+        shares = await asyncio.wait_for(asyncio.gather(work(), work(), work()), 10)
+    assert list(range(6)) == sorted(index for share in shares for index in share)
+    assert 6 == len(quick.books.billed)
+
+
+@pytest.mark.parametrize("cleanup", ["raises", "hangs"])
+async def test_a_source_that_does_not_close_harms_nobody_else(
+    slow: Sandbox,
+    clips: list[Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    cleanup: str,
+) -> None:
+    """Whatever its own cleanup does, the client closes whole and no task is lost."""
+    for_ever = asyncio.Event()
+
+    async def videos() -> AsyncIterator[Path]:
+        try:
+            for clip in clips:
+                yield clip
+        finally:
+            if cleanup == "raises":
+                raise ConnectionError("the queue is gone")
+            await for_ever.wait()
+
+    topaz = client_of(slow, journal=tmp_path / "jobs.sqlite", timeouts=Timeouts(close=0.5))
+    reading = asyncio.create_task(outcomes_of(topaz.upscale_many(videos(), concurrency=4)))
+    await slow.books.until(lambda books: len(books.billed) == 4)
+    slow.add_fault(Fault("createTask", "slow", seconds=0.2))
+    other = asyncio.create_task(topaz.submit(clips[5], reference="order-17", factor=4))
+    await slow.books.until(lambda books: books.count("createTask") == 5)
+    await asyncio.wait_for(topaz.aclose(), 5)
+    await topaz.aclose()
+    done = await asyncio.wait_for(asyncio.gather(reading, other, return_exceptions=True), 5)
+    assert {ClientClosedError} >= {type(each) for each in done} - {list, ConnectionError}
+    journal = SqliteJournal(tmp_path / "jobs.sqlite")
+    known = {entry.task_id for entry in await journal.jobs("made")}
+    await journal.aclose()
+    assert set(slow.books.billed) == known
+    for_ever.set()
+    await settled()
+
+
+async def test_after_402_what_waits_for_the_quota_is_not_sent(
+    quick: Sandbox, clips: list[Path]
+) -> None:
+    """However many were under way, what had not left yet stays here."""
+    quick.add_fault(Fault("createTask", "answer", code=402, msg="no credits", times=None))
+    quotas = Quotas(submits=1, submit_window=0.2)
+    async with client_of(quick, quotas=quotas) as topaz:
+        outcomes = await outcomes_of(topaz.upscale_many(clips))
+    assert 1 == quick.books.count("createTask")
+    assert ["not submitted"] * 5 + ["refused"] == sorted(each.status for each in outcomes)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_a_refused_video_that_comes_again_is_tried_anew(
+    quick: Sandbox, clips: list[Path], tmp_path: Path, kept: bool
+) -> None:
+    """It is no task that another could share; one that goes on is waited for again."""
+    quick.add_fault(Fault("createTask", "answer", code=433, msg="key quota", times=1))
+    queue: asyncio.Queue[Path | None] = asyncio.Queue()
+
+    async def videos() -> AsyncIterator[Path]:
+        while (clip := await queue.get()) is not None:
+            yield clip
+
+    seen = []
+    async with client_of(quick, journal=tmp_path / "j.sqlite" if kept else None) as topaz:
+        queue.put_nowait(clips[0])
+        async for outcome in topaz.upscale_many(videos()):
+            seen.append(outcome.status)
+            queue.put_nowait(clips[0] if len(seen) < 3 else None)
+    assert ["refused", "ok", "ok"] == seen
+    assert 1 == len(quick.books.billed)
+
+
+async def test_no_video_is_taken_before_there_is_room(slow: Sandbox, clips: list[Path]) -> None:
+    """A video that comes out of a queue has a place in the batch, and an outcome."""
+    pulled = []
+
+    async def videos() -> AsyncIterator[Path]:
+        for clip in clips[2:]:
+            pulled.append(clip)
+            yield clip
+
+    async with client_of(slow) as topaz, topaz.upscale_many(videos(), concurrency=3) as batch:
+        await slow.books.until(lambda books: len(books.billed) == 3)
+    assert 3 == len(pulled) == len(batch.report.rows)

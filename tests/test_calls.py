@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import pickle
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from topaz_async import (
     ClientClosedError,
     ConfigurationError,
+    Job,
     PollPolicy,
     Quotas,
     RetryPolicy,
+    TaskRecord,
     Timeouts,
     TopazClient,
     TopazError,
+    UpscaleResult,
 )
 from topaz_async.calls import Calls
 
@@ -312,3 +317,97 @@ async def test_key_stays_home(tmp_path: Path) -> None:
                 for server, knows in ((home, 1), (files, 1), (host, 0), (elsewhere, 0)):
                     assert server.requests
                     assert (KEY.encode() in server.received) == bool(knows)
+
+
+@pytest.mark.usefixtures("clean")
+async def test_after_closing_the_error_names_the_task_and_what_is_known_of_its_cost() -> None:
+    """Nothing that may be paid for is called free because the client is closed."""
+    async with ByteServer(hang) as server:
+        topaz = client(server.url)
+        await topaz.aclose()
+        job = topaz.job(Job("task-1", "order-17"))
+        result = UpscaleResult("task-1", (), TaskRecord("task-1", "success"), None, "order-17")
+        for call in (
+            topaz.wait_for_result(job),
+            job.fetch(),
+            job.download("out.mp4"),
+            anext(job.updates()),
+            topaz.bind("order-17", "task-1"),
+            topaz.download(result, "out.mp4"),
+            topaz.submit("https://files.example/a.mp4", reference="order-17"),
+            topaz.upscale("https://files.example/a.mp4", reference="order-17"),
+        ):
+            with pytest.raises(ClientClosedError) as caught:
+                await call  # type: ignore[misc]
+            assert "order-17" == caught.value.reference
+            assert caught.value.billed != "no"
+        with pytest.raises(ClientClosedError, match="Nothing was billed") as caught:
+            await topaz.submit("https://files.example/a.mp4")
+        with pytest.raises(ConfigurationError) as unbound:
+            await pickle.loads(pickle.dumps(job))
+        assert ("task-1", "unknown") == (unbound.value.task_id, unbound.value.billed)
+
+
+@pytest.mark.parametrize("least", [None, "2", -1.0, True])
+async def test_a_least_interval_that_is_none_is_refused_before_the_first_record(
+    least: Any,
+) -> None:
+    """It is an error of ours, at the call."""
+    async with ByteServer(hang) as server, client(server.url) as topaz:
+        with pytest.raises(ConfigurationError, match="min_interval"):
+            topaz.updates("task-1", min_interval=least)
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+@pytest.mark.usefixtures("clean")
+async def test_a_paid_task_whose_caller_leaves_is_in_the_log(
+    caplog: pytest.LogCaptureFixture, is_told: bool
+) -> None:
+    """Without a journal that is the only place; an on_submit that writes it down may do so."""
+    noted: list[str] = []
+    started = asyncio.Event()
+
+    async def note(job: Job) -> None:
+        started.set()
+        await asyncio.sleep(0.05)
+        noted.append(job.task_id)
+
+    async with (
+        ByteServer(service(FILM, deaf_to="recordInfo")) as server,
+        client(server.url) as topaz,
+    ):
+        story = asyncio.create_task(
+            topaz.upscale("https://files.example/a.mp4", on_submit=note if is_told else None)
+        )
+        if is_told:
+            await started.wait()
+        else:
+            await until(lambda: any("recordInfo" in seen.path for seen in server.requests))
+        story.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await story
+        assert "Task task-1 goes on" in caplog.text
+        if is_told:
+            await until(lambda: noted == ["task-1"])
+
+
+async def test_who_waits_for_a_connection_has_not_begun() -> None:
+    """Without a submit quota a hundred go at once; cancelled, the others never leave."""
+    async with ByteServer(hang) as server:
+        topaz = TopazClient(
+            KEY,
+            base_url=server.url,
+            quotas=Quotas(submits=None),
+            timeouts=Timeouts(close=0.1),
+        )
+        calls = [
+            asyncio.create_task(topaz.submit(f"https://files.example/{number}.mp4"))
+            for number in range(130)
+        ]
+        await until(lambda: len(server.requests) == 100)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await topaz.aclose()
+        await asyncio.sleep(0)
+        assert 100 == len(server.requests)

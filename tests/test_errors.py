@@ -173,7 +173,10 @@ def test_a_wait_timeout_is_caught_as_the_builtin() -> None:
             "Late. The task exists and may be billed. Wait again.",
         ),
         (ConfigurationError("No key", hint="Set one"), "No key. Set one."),
-        (ClientClosedError("Closed", billed="yes"), "Closed."),
+        (
+            ClientClosedError("Closed", billed="yes"),
+            "Closed. The task exists and may be billed.",
+        ),
         (CallbackError("Forged"), "Forged."),
         (BudgetError("Too dear"), "Too dear. Nothing was billed."),
     ],

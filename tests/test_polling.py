@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 import pytest
@@ -247,6 +247,40 @@ async def test_without_a_timeout_a_wait_may_last_for_days() -> None:
     service.ends_at("t", 200_000.0)
     polls = poller(service, PollPolicy(longest=600.0))
     assert (await polls.wait("t", timeout=None)).state == "success"
+    await polls.aclose()
+
+
+@in_virtual_time
+async def test_a_task_that_was_seen_to_end_is_not_waited_for_again() -> None:
+    """The end is told at once, to waits, updates and on_update; ten minutes later, after a look."""
+    service = Service()
+    service.tell("t", "success")
+    polls = poller(service)
+    polls.made("t", Traits())
+    end = await polls.wait("t", timeout=900.0)
+    seen: list[TaskRecord] = []
+    began, looks = now(), len(service.looks["t"])
+    assert end == await polls.wait("t", timeout=0.1, on_update=seen.append)
+    assert [end] == seen == [record async for record in polls.follow("t", timeout=0.1)]
+    assert (began, looks) == (now(), len(service.looks["t"]))
+    await asyncio.sleep(601.0)
+    began = now()
+    assert end == await polls.wait("t", timeout=0.1)
+    assert (began, looks + 1) == (now(), len(service.looks["t"]))
+    await polls.aclose()
+
+
+@in_virtual_time
+async def test_a_success_without_a_link_is_asked_for_again_at_once() -> None:
+    """Its link may come later, and nobody waits for the next look then."""
+    service = Service()
+    service.tell("t", TaskRecord("t", "success"), "success")
+    polls = poller(service)
+    polls.made("t", Traits())
+    assert () == (await polls.wait("t", timeout=900.0)).result_urls
+    began = now()
+    assert ("https://x.y/z.mp4",) == (await polls.wait("t", timeout=0.1)).result_urls
+    assert began == now()
     await polls.aclose()
 
 
@@ -712,4 +746,38 @@ async def test_a_task_seen_long_ago_is_still_known() -> None:
     polls = poller(service, PollPolicy(first=25.0, longest=25.0))
     polls.exists("t")
     assert (await polls.wait("t", timeout=None)).state == "success"
+    await polls.aclose()
+
+
+@in_virtual_time
+async def test_on_update_hears_of_the_end_although_what_it_awaited_was_cancelled() -> None:
+    """A cancelled task of the caller's own ends its call, and not the next ones."""
+    service = Service()
+    service.tell("t", "waiting", "success")
+    polls = poller(service)
+    seen: list[str] = []
+
+    async def note(record: TaskRecord) -> None:
+        seen.append(record.state)
+        inner = asyncio.ensure_future(asyncio.sleep(60))
+        inner.cancel()
+        await inner
+
+    await polls.wait("t", timeout=900.0, on_update=note)
+    assert ["waiting", "success"] == seen
+    await polls.aclose()
+
+
+@in_virtual_time
+async def test_what_a_plain_on_update_returns_is_not_awaited() -> None:
+    """It may return a job, and awaiting that would wait for the whole work."""
+
+    class Awaited:
+        def __await__(self) -> Iterator[None]:
+            raise AssertionError("it was awaited")
+
+    service = Service()
+    service.tell("t", "waiting", "success")
+    polls = poller(service)
+    await polls.wait("t", timeout=900.0, on_update=lambda record: Awaited())
     await polls.aclose()

@@ -21,8 +21,10 @@ from typing import Any, Self
 
 import attrs
 
+from .calls import Call
 from .chapters import Chapters
 from .errors import (
+    ClientClosedError,
     InsufficientCreditsError,
     InvalidInputError,
     TopazError,
@@ -90,7 +92,11 @@ class Batch:
         self._on_update = on_update
         self._submit = submit
         self._room = asyncio.Semaphore(concurrency)
-        self._done: asyncio.Queue[Outcome | None] = asyncio.Queue(concurrency)
+        #: Outcomes that nobody has taken; None is the last one, for everybody.
+        self._done: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        self._unread = asyncio.Semaphore(concurrency)
+        self._starting = asyncio.Lock()
+        self._is_left = self._is_whole = False
         self._items: set[asyncio.Task[None]] = set()
         self._feeder: asyncio.Task[None] | None = None
         self._target: Target | None = None
@@ -99,6 +105,8 @@ class Batch:
         self._names: dict[str, str] = {}
         #: Fingerprints of this batch and what became of them, oldest first.
         self._seen: OrderedDict[str, asyncio.Future[Outcome]] = OrderedDict()
+        #: Orders that may not have been sent yet, by index.
+        self._orders: dict[int, Order] = {}
         self._out_of_credits = False
         self._failure: BaseException | None = None
         self._rows: list[ReportRow] = []
@@ -133,12 +141,20 @@ class Batch:
         try:
             await self._start()
             while (outcome := await self._done.get()) is not None:
+                self._unread.release()
                 yield outcome
+            self._done.put_nowait(None)  # others may wait for it too
         finally:
             await self.aclose()
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+        if self._story.calls.closed and not self._is_whole:
+            raise ClientClosedError(
+                "The client was closed before the batch had ended.",
+                billed="unknown",
+                hint="batch.report says what became of each video that was begun.",
+            )
 
     def __await__(self) -> Generator[Any, None, BatchReport]:
         return self._run().__await__()
@@ -152,37 +168,47 @@ class Batch:
         """Begin nothing more and let go of what is under way; twice is fine."""
         if self._ended is None and self._began is not None:
             self._ended = time.monotonic()
+        is_first, self._is_left = not self._is_left, True
         tasks = [task for task in (self._feeder, *self._items) if task is not None]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(RuntimeError):  # somebody else is closing it just now
-            await self._videos.aclose()
-        if tasks and self._done.empty():
-            self._done.put_nowait(None)  # whoever else waits for an outcome
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with contextlib.suppress(RuntimeError):  # somebody else is closing it just now
+                await self._videos.aclose()
+        finally:
+            if is_first:
+                self._done.put_nowait(None)  # for whoever else waits for an outcome
 
     # -- the pipeline -----------------------------------------------------------------------
 
     async def _start(self) -> None:
-        if self._feeder is not None:
-            return
-        self._story.calls.check_open()
-        self._story.batches.add(self)
-        self._began = time.monotonic()
-        if self._output_dir is not None:
-            folder = os.path.join(os.fspath(self._output_dir), "")
-            self._target = await self._story.files.target(
-                folder, InvalidInputError, self._overwrite
-            )
-        self._feeder = asyncio.create_task(self._feed(), name="topaz_async batch")
+        async with self._starting:  # of several workers the first one starts it
+            if self._feeder is not None or self._is_left:
+                return
+            self._story.calls.check_open()
+            self._story.batches.add(self)
+            self._began = time.monotonic()
+            if self._output_dir is not None:
+                folder = os.path.join(os.fspath(self._output_dir), "")
+                self._target = await self._story.files.target(
+                    folder, InvalidInputError, self._overwrite
+                )
+            if not self._is_left:
+                self._feeder = asyncio.create_task(self._feed(), name="topaz_async batch")
 
     async def _feed(self) -> None:
         """Begin an item whenever there is room, until the iterable ends or raises."""
         index = 0
         try:
-            async for video in self._videos:
+            while True:
                 await self._room.acquire()
                 if self._story.calls.closed:
+                    break
+                try:
+                    video = await anext(self._videos)
+                except StopAsyncIteration:
+                    self._is_whole = True
                     break
                 item = asyncio.create_task(self._item(index, video), name="topaz_async item")
                 self._items.add(item)
@@ -197,15 +223,20 @@ class Batch:
             self._failure = error  # it came from the iterable, not from whoever closes us
         while self._items:
             await asyncio.wait(self._items)
-        await self._done.put(None)
+        self._done.put_nowait(None)
 
     async def _item(self, index: int, video: Video) -> None:
         try:
             began = asyncio.get_running_loop().time()
             blank = Outcome(index=index, video="", status="not submitted")
+            cut: asyncio.CancelledError | None = None
             try:
                 blank = attrs.evolve(blank, video=_told(video))
                 outcome = await self._outcome(blank, video)
+            except _LeftError as error:
+                outcome, cut = error.outcome, error.cut
+            except asyncio.CancelledError as error:
+                outcome, cut = blank, error
             except Exception as error:  # the caller's own objects, or a defect of ours
                 _log.exception("Item %d of a batch failed in an unforeseen way.", index)
                 unforeseen = InvalidInputError(
@@ -215,7 +246,13 @@ class Batch:
             seconds = asyncio.get_running_loop().time() - began
             outcome = attrs.evolve(outcome, seconds=seconds)
             self._rows.append(ReportRow.of(outcome))
-            await self._done.put(outcome)
+            try:
+                if cut is None:
+                    await self._unread.acquire()
+            finally:
+                self._done.put_nowait(outcome)
+            if cut is not None:
+                raise cut
         finally:
             self._room.release()
 
@@ -238,6 +275,7 @@ class Batch:
             return attrs.evolve(first, index=blank.index, video=blank.video, same_as=first.index)
         ours: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._seen[order.content] = ours
+        self._orders[blank.index] = order
         while len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
         try:
@@ -245,14 +283,29 @@ class Batch:
         except BaseException:
             ours.cancel()
             raise
+        finally:
+            self._orders.pop(blank.index, None)
         ours.set_result(outcome)
+        if not self._keeps(order, outcome):
+            self._seen.pop(order.content, None)
         return outcome
+
+    @staticmethod
+    def _keeps(order: Order, outcome: Outcome) -> bool:
+        """Whether another video of the same content gets this outcome, however late it comes.
+
+        Where nothing was bought it is tried anew; and where its reference tells what was.
+        """
+        if outcome.status in ("refused", "not submitted"):
+            return False
+        return outcome.status not in ("pending", "unknown") or order.intent.reference is None
 
     async def _upscale(self, blank: Outcome, order: Order, video: Video) -> Outcome:
         outcome = attrs.evolve(blank, reference=order.intent.reference)
         on_update = self._on_update
+        call: Call | None = None
         try:
-            with self._story.calls.enter() as call:
+            with self._story.calls.enter(reference=order.intent.reference) as call:
                 call.asks_for(order.intent.reference)
                 done = await self._story.finished(order, self._target)
                 if done is not None and done.path and not self._claims(done.path, order):
@@ -272,6 +325,8 @@ class Batch:
                 return _ok(outcome, done)
         except TopazError as error:
             failure = error
+        except asyncio.CancelledError as error:
+            raise _LeftError(_left(outcome, call), error) from None
         except Exception as error:  # the caller's own objects, or a defect of ours
             _log.exception("Item %d of a batch failed in an unforeseen way.", blank.index)
             failure = TopazError(
@@ -281,9 +336,15 @@ class Batch:
                 billed="yes" if outcome.task_id else order.billed,
             )
         task_id = outcome.task_id or failure.task_id
+        if order.is_given_back:
+            return outcome  # it was not sent, for the credits had run out
         # Of a task that was made the service asks for no more credits.
         out_of_credits = isinstance(failure, InsufficientCreditsError) and outcome.task_id is None
-        self._out_of_credits |= out_of_credits
+        if out_of_credits:
+            self._out_of_credits = True
+            for other in self._orders.values():
+                if other is not order:
+                    other.abandoned = True  # unless it has left
         record = getattr(failure, "record", None)
         return attrs.evolve(
             outcome,
@@ -312,6 +373,38 @@ class Batch:
 
     def _named(self, video: Video) -> str | None:
         return None if self._reference is None else self._reference(video)
+
+
+class _LeftError(Exception):
+    """The batch was left while an item was under way."""
+
+    def __init__(self, outcome: Outcome, cut: asyncio.CancelledError) -> None:
+        super().__init__()
+        self.outcome = outcome
+        self.cut = cut
+
+
+def _left(outcome: Outcome, call: Call | None) -> Outcome:
+    """Return the outcome of an item that was under way when its batch was left."""
+    if call is None or (call.task_id is None and call.billed == "no"):
+        return outcome
+    if call.task_id is None:
+        hint = "The same call again finds out, if there is a journal."
+    else:
+        hint = f"The task goes on: wait_for_result({call.task_id!r}) gets its result."
+    error = ClientClosedError(
+        "The batch was left while this was under way.",
+        task_id=call.task_id,
+        reference=outcome.reference,
+        billed=call.billed,
+        hint=hint,
+    )
+    return attrs.evolve(
+        outcome,
+        status=status_of(error, call.task_id),
+        task_id=call.task_id,
+        error=error,
+    )
 
 
 def _ok(outcome: Outcome, result: UpscaleResult) -> Outcome:

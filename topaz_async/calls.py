@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from types import TracebackType
 
-from .errors import Billed, ClientClosedError, ConfigurationError
+from .errors import Billed, ClientClosedError, ConfigurationError, TopazError
 
 __all__ = ["Call", "Calls"]
+
+_log = logging.getLogger("topaz_async")
 
 
 class Call:
@@ -17,7 +20,8 @@ class Call:
     """
 
     __slots__ = (
-        "_calls", "_cancelling", "_closed", "_task", "billed", "reference", "task_id", "where"
+        "_calls", "_cancelling", "_closed", "_task",
+        "billed", "is_only_trace", "reference", "task_id", "where",
     )  # fmt: skip
 
     def __init__(self, calls: Calls, task: asyncio.Task[object]) -> None:
@@ -28,6 +32,8 @@ class Call:
         self.task_id: str | None = None
         self.reference: str | None = None
         self.billed: Billed = "no"
+        #: It has paid for its task, and nothing else holds the id.
+        self.is_only_trace = False
         #: How far it is.
         self.where = "nothing was submitted"
 
@@ -51,15 +57,30 @@ class Call:
         # not leave its task half cancelled, or the caller's own timeouts would go astray.
         ours = self._take_back()
         self._calls.end(self)
-        if ours and isinstance(error, asyncio.CancelledError):
+        if not isinstance(error, asyncio.CancelledError):
+            return
+        if self.is_only_trace:
+            _log.warning("Task %s goes on, though its caller has left.", self.task_id)
+        if ours:
             raise ClientClosedError(
                 "The client was closed while this call was under way.",
                 task_id=self.task_id,
                 reference=self.reference,
                 billed=self.billed,
-                hint=self.task_id
-                and f"The task goes on: wait_for_result({self.task_id!r}) of a new client gets it.",
+                hint=self._how_to_go_on(),
             ) from None
+
+    def _how_to_go_on(self) -> str | None:
+        if self.task_id:
+            return f"The task goes on: wait_for_result({self.task_id!r}) of a new client gets it."
+        if self.billed != "unknown":
+            return None
+        if self.reference is not None:
+            return (
+                "With a journal the same call of a new client finds out what its reference stands "
+                "for, and pays for nothing twice."
+            )
+        return "What becomes of its createTask goes to the log, and to the journal if there is one."
 
     def close(self) -> None:
         """End the call with `ClientClosedError`."""
@@ -84,18 +105,32 @@ class Calls:
         self._idle: asyncio.Future[None] | None = None
         self.closed = False
 
-    def check_open(self) -> None:
-        """Raise unless a call may begin on the running loop."""
-        if self.closed:
-            raise ClientClosedError("The client is closed.", hint="Make a new TopazClient.")
+    def check_open(
+        self,
+        task_id: str | None = None,
+        reference: str | None = None,
+        billed: Billed | None = None,
+    ) -> None:
+        """Raise unless a call may begin on the running loop.
+
+        Args:
+            task_id, reference: What the call is about; an error names them.
+            billed: What is known of its cost; None for unknown if it is about anything.
+        """
+        failure: TopazError | None = None
         loop = asyncio.get_running_loop()
-        if self._loop is None:
+        if self.closed:
+            failure = ClientClosedError("The client is closed.", hint="Make a new TopazClient.")
+        elif self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
-            raise ConfigurationError(
+            failure = ConfigurationError(
                 "This client belongs to another event loop.",
                 hint="Make one TopazClient for each asyncio.run().",
             )
+        if failure is not None:
+            known = billed or ("unknown" if task_id or reference else "no")
+            raise failure.about(task_id=task_id or None, reference=reference, billed=known)
 
     def is_elsewhere(self) -> bool:
         """Tell whether the calls' own loop is over and another one runs.
@@ -111,12 +146,24 @@ class Calls:
             )
         return True
 
-    def enter(self) -> Call:
-        """Return the running task's call, to be entered until it ends."""
-        self.check_open()
+    def enter(
+        self,
+        task_id: str | None = None,
+        reference: str | None = None,
+        billed: Billed | None = None,
+    ) -> Call:
+        """Return the running task's call, to be entered until it ends.
+
+        Args:
+            task_id, reference, billed: As for `check_open`.
+        """
+        self.check_open(task_id, reference, billed)
         task = asyncio.current_task()
         assert task is not None
-        return Call(self, task)
+        call = Call(self, task)
+        if task_id:
+            call.task_id, call.reference, call.billed = task_id, reference, billed or "unknown"
+        return call
 
     def begin(self, call: Call) -> None:
         """Count a call in."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -41,12 +42,14 @@ from .results import settle
 from .settings import Budget, PollPolicy, Quotas, RetryPolicy, Timeouts
 from .submission import still_unknown
 from .targets import Target
-from .telling import Teller
+from .telling import LAST_WORD, Teller
 from .texts import quoted
 from .transfers import OnProgress
 from .watching import OnUpdate
 
 __all__ = ["Chapters"]
+
+_log = logging.getLogger("topaz_async")
 
 #: Seconds that cancelled calls get to take their temporary files away.
 _UNWIND = 1.0
@@ -138,12 +141,22 @@ class Chapters:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        for batch in list(self.batches):
-            await batch.aclose()
+        batches = asyncio.ensure_future(self._close_batches())
         try:
             await self.calls.ended(_UNWIND)
         finally:
-            await self._parts.aclose(self._timeouts.close)
+            await asyncio.gather(
+                self._parts.aclose(self._timeouts.close),
+                asyncio.wait([batches], timeout=self._timeouts.close),
+            )
+            batches.cancel()
+
+    async def _close_batches(self) -> None:
+        """Close the batches, whatever the code of their sources does then."""
+        closing = (batch.aclose() for batch in list(self.batches))
+        for failure in await asyncio.gather(*closing, return_exceptions=True):
+            if isinstance(failure, Exception):
+                _log.error("The source of a batch failed as it was closed.", exc_info=failure)
 
     def job(self, task: str | Job) -> Job:
         """Return a handle on a task, bound to the client."""
@@ -154,6 +167,14 @@ class Chapters:
         ):
             raise InvalidInputError(f"A task id is a text, not {quoted(word, 60)}.")
         return Job(word.strip() if word else "", job.reference, self._client, unknown=job.unknown)
+
+    def about(self, what: object) -> Call:
+        """Return the running task's call about a job, a result or anything else, to be entered."""
+        if isinstance(what, Job):
+            return self.calls.enter(what.task_id, what.reference, self.billed(what))
+        if isinstance(what, UpscaleResult):
+            return self.calls.enter(what.task_id, what.reference, "yes")
+        return self.calls.enter()
 
     async def order(
         self,
@@ -206,6 +227,7 @@ class Chapters:
         except TopazError as error:
             raise error.about(reference=reference) from None
         call.task_id, call.billed = task_id, "yes"
+        call.is_only_trace = not self.keeps_a_journal
         return Job(task_id, reference, self._client)
 
     @staticmethod
@@ -217,8 +239,10 @@ class Chapters:
         try:
             teller.tell(job)
             await teller.finish(seconds)
-        finally:
-            teller.cancel()
+        except asyncio.CancelledError:  # it may be writing the id down just now
+            asyncio.get_running_loop().call_later(LAST_WORD, teller.cancel)
+            raise
+        teller.cancel()
 
     def _lock_of(self, reference: str | None) -> asyncio.Lock:
         """Return the lock under which submits of one reference queue, so that one uploads."""
@@ -315,7 +339,7 @@ class Chapters:
     async def follow(
         self, job: Job, *, timeout: float | None, min_interval: float
     ) -> AsyncGenerator[TaskRecord, None]:
-        self.calls.check_open()
+        self.calls.check_open(job.task_id, job.reference, self.billed(job))
         self._listen()
         records = self._parts.poller.follow(
             await self._known_id(job), timeout=timeout, min_interval=min_interval
@@ -464,7 +488,6 @@ class Chapters:
 
     async def _result_of(self, call: Call, what: UpscaleResult | Job) -> UpscaleResult:
         if isinstance(what, Job):
-            call.task_id, call.billed = what.task_id, self.billed(what)
             what = await self.wait(what, 900.0, None)
         call.task_id, call.billed = what.task_id, "yes"
         return what
@@ -486,7 +509,7 @@ class Chapters:
             elif call.reference is not None and call.billed == "unknown":
                 hint = "The same call again waits for the task of its reference, if there is one."
             elif call.billed == "unknown":
-                hint = "Its task id goes to the journal and the log."
+                hint = "Its task id goes to the log, and to the journal if there is one."
             raise WaitTimeoutError(
                 f"The call did not end within {seconds:g} s; {where}.",
                 task_id=call.task_id,

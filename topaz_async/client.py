@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from .access import local_address, origin_url, usable_key
-from .durations import check_timeout
+from .durations import check_pause, check_timeout
 from .errors import ConfigurationError, InvalidInputError
 from .texts import quoted
 from .urls import check_url
@@ -217,7 +217,7 @@ class TopazClient:
         Source:
             docs.kie.ai/market/topaz/video-upscale, read 2026-11-22.
         """
-        with self._enter() as call:
+        with self._enter(reference=reference) as call:
             order = await self._chapters.order(
                 video,
                 factor=factor,
@@ -264,8 +264,7 @@ class TopazClient:
         """
         job = self.job(task)
         seconds = check_timeout(timeout)
-        with self._enter() as call:
-            call.task_id, call.billed = job.task_id, self._chapters.billed(job)
+        with self._chapters.about(job):
             return await self._chapters.wait(job, seconds, on_update)
 
     async def upscale(
@@ -319,7 +318,7 @@ class TopazClient:
         """
         wait = check_timeout(timeout)
         total = check_timeout(total_timeout, "total_timeout")
-        with self._enter() as call:
+        with self._enter(reference=reference) as call:
             story = self._chapters
             async with story.all_within(total, call):
                 # A place that cannot be written must cost nothing.
@@ -412,7 +411,7 @@ class TopazClient:
             },
         )
 
-    async def fetch_task(self, task_id: str) -> TaskRecord:
+    async def fetch_task(self, task_id: str | Job) -> TaskRecord:
         """Ask the service once about a task.
 
         Raises:
@@ -420,7 +419,7 @@ class TopazClient:
             TopazError: The question could not be asked or answered.
         """
         job = self.job(task_id)
-        with self._enter():
+        with self._chapters.about(job):
             return await self._chapters.fetch(job)
 
     def job(self, task: str | Job) -> Job:
@@ -432,7 +431,9 @@ class TopazClient:
     ) -> AsyncGenerator[TaskRecord, None]:
         """Iterate over each changed record of a task; see `Job.updates`."""
         return self._chapters.follow(
-            self.job(task), timeout=check_timeout(timeout), min_interval=min_interval
+            self.job(task),
+            timeout=check_timeout(timeout),
+            min_interval=check_pause(min_interval, "min_interval"),
         )
 
     async def recover(self) -> AsyncGenerator[Job, None]:
@@ -446,8 +447,9 @@ class TopazClient:
             ConfigurationError: The client keeps no journal.
             JournalError: It cannot be read.
         """
-        self._chapters.calls.check_open()
-        for job in await self._chapters.unfinished():
+        with self._enter():
+            jobs = await self._chapters.unfinished()
+        for job in jobs:
             yield job
 
     async def bind(self, reference: str, task_id: str) -> Job:
@@ -463,7 +465,7 @@ class TopazClient:
             ConfigurationError: The client keeps no journal.
         """
         job = self.job(task_id)
-        with self._enter():
+        with self._enter(job.task_id, reference):
             return await self._chapters.bind(reference, job)
 
     @property
@@ -570,7 +572,7 @@ class TopazClient:
             FileError: It could not be brought or written. Nothing of it is left on the disk; of
                 a cut download that can be gone on with, a hidden `.part` file is.
         """
-        with self._enter() as call:
+        with self._chapters.about(what) as call:
             return await self._chapters.download(call, what, path, on_progress, overwrite)
 
     async def download_all(
@@ -599,7 +601,7 @@ class TopazClient:
         Raises:
             FileError: The first failure, as of `download`; the files that could be brought stay.
         """
-        with self._enter() as call:
+        with self._chapters.about(what) as call:
             return await self._chapters.download_all(call, what, folder, on_progress, overwrite)
 
     async def fresh_link(self, url: str) -> str:

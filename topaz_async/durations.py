@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from .errors import ConfigurationError
 from .texts import quoted
 
-__all__ = ["check_timeout", "moment_after"]
+__all__ = ["check_pause", "check_timeout", "moment_after"]
 
 
 def check_timeout(value: object, what: str = "timeout") -> float | None:
@@ -26,6 +26,16 @@ def check_timeout(value: object, what: str = "timeout") -> float | None:
     if not value > 0:
         raise ConfigurationError(f"{what} is {quoted(value)}; it must be above 0 seconds.")
     return float(value) if value <= sys.float_info.max else None
+
+
+def check_pause(value: object, what: str) -> float:
+    """Return a duration in seconds that may be 0; anything else raises as `check_timeout` does."""
+    if not isinstance(value, bool) and value == 0:
+        return 0.0
+    seconds = check_timeout(value, what)
+    if seconds is None:
+        raise ConfigurationError(f"{what} must be a number of seconds, not {quoted(value)}.")
+    return seconds
 
 
 def moment_after(moment: datetime | None, seconds: float | None) -> datetime | None:

@@ -45,6 +45,9 @@ __all__ = ["Engine", "since", "traits_of"]
 #: Keys shorter than this are not taken out of texts, in characters.
 _SHORTEST_SECRET = 8
 
+#: Submits at once where no quota bounds them, and after how many seconds the next one may begin.
+_SUBMITS, _AT_ONCE = 100, 0.001
+
 
 class Engine:
     """Sessions, limiters, poller and submitter of one client.
@@ -101,7 +104,7 @@ class Engine:
                 local_addr=local_addr,
             )
 
-        self._submit = transport(quotas.submits or 100, fresh=True)
+        self._submit = transport(quotas.submits or _SUBMITS, fresh=True)
         self.ask = transport(polling.in_flight)
         self._send_file = transport(quotas.uploads)
         self._is_closed = False
@@ -112,7 +115,11 @@ class Engine:
         #: By whether they are for requests through a proxy.
         self._files_sessions: dict[bool, aiohttp.ClientSession] = {}
         self._polls = SlidingWindow(quotas.polls, quotas.poll_window)
-        self._submits = SlidingWindow(quotas.submits, quotas.submit_window)
+        # Without a quota there are as many at once as there are connections: who waits for one
+        # has not begun yet, and can still leave.
+        self._submits = SlidingWindow(
+            quotas.submits or _SUBMITS, quotas.submit_window if quotas.submits else _AT_ONCE
+        )
         self.memory = Memory(journal, service=base_url)
         self.shelf = Shelf(
             self.memory.journal if self.memory.is_kept else None,

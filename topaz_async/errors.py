@@ -349,8 +349,6 @@ class BudgetError(TopazError):
 class ClientClosedError(TopazError):
     """The client was closed; a task already submitted goes on at the service."""
 
-    _speaks_of_money = False
-
 
 class CodeRule(NamedTuple):
     """What one effective code means.

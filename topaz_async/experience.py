@@ -15,6 +15,9 @@ __all__ = ["Experience", "Known"]
 #: How many tasks are remembered; the ones that were not seen for longest are forgotten first.
 _REMEMBERED = 50_000
 
+#: How many last records are kept, and for how many seconds: their links die one day.
+_ENDS, _FRESH = 1000, 600.0
+
 _NOTHING = Traits()
 
 
@@ -27,6 +30,7 @@ class Known:
     #: When it was made; None when it was not made by us.
     born: float | None = None
     traits: Traits = _NOTHING
+    has_ended: bool = False
 
 
 class Experience:
@@ -39,6 +43,7 @@ class Experience:
     def __init__(self, durations: Durations) -> None:
         self._durations = durations
         self._known: OrderedDict[str, Known] = OrderedDict()
+        self._ends: OrderedDict[str, tuple[float, TaskRecord]] = OrderedDict()
 
     def of(self, task_id: str) -> Known | None:
         """Return what is known of a task; None when nothing says that it exists."""
@@ -69,9 +74,20 @@ class Experience:
                 return work, True
         return self._durations.estimate(traits), False
 
+    def end_of(self, task_id: str, now: float) -> TaskRecord | None:
+        """Return the record with which a task ended, if it was seen not long ago."""
+        seen, record = self._ends.get(task_id, (0.0, None))
+        return record if record is not None and now - seen < _FRESH else None
+
     def ended(self, record: TaskRecord, age: Age, now: float) -> None:
         """Learn from a task that has ended; fails count too, for they are news as well."""
         known = self._known.get(record.task_id)
+        if known is not None:
+            known.has_ended = True
+        if record.state.is_fail or record.result_urls:  # a link that is missing may come later
+            self._ends[record.task_id] = now, record
+            while len(self._ends) > _ENDS:
+                self._ends.popitem(last=False)
         born = None if known is None else known.born
         took = record.duration
         if took is None and born is not None:

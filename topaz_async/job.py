@@ -25,7 +25,7 @@ class JobClient(Protocol):
         self, task: Job, *, min_interval: float, timeout: float | None
     ) -> AsyncIterator[TaskRecord]: ...
 
-    async def fetch_task(self, task_id: str) -> TaskRecord: ...
+    async def fetch_task(self, task_id: Job) -> TaskRecord: ...
 
     async def download(
         self,
@@ -76,7 +76,7 @@ class Job:
 
     async def fetch(self) -> TaskRecord:
         """Ask the service once; see `TopazClient.fetch_task`."""
-        return await self._bound().fetch_task(known_id(self))
+        return await self._bound().fetch_task(self)
 
     async def download(
         self,
@@ -95,6 +95,8 @@ class Job:
             raise ConfigurationError(
                 f"The job of task {self.task_id} belongs to no client (any more).",
                 task_id=self.task_id,
+                reference=self.reference,
+                billed="unknown",
                 hint="Bind it with client.job(job).",
             )
         return self._client

@@ -398,7 +398,7 @@ def _deliver(batch: list[Job]) -> None:
         if job.future is not None:
             loops.setdefault(job.future.get_loop(), []).append(job)
         elif isinstance(job.outcome, JournalError):
-            _log.warning("The journal could not be written: %s", job.outcome)
+            _log.warning("The journal could not be written: %s", job.outcome.message)
     for loop, jobs in loops.items():
         with suppress(RuntimeError):  # the loop was closed; what was written is written
             loop.call_soon_threadsafe(_set_outcomes, jobs)

@@ -111,7 +111,7 @@ class Memory:
         try:
             return self._ours(await self._journal.ended(_HISTORY))
         except JournalError as error:  # what it would have taught is a help, no more
-            _log.warning("The journal could not be read: %s", error)
+            _log.warning("The journal could not be read: %s", error.message)
             return []
 
     def note(self, record: TaskRecord) -> None:
@@ -156,4 +156,4 @@ async def _write(write: Coroutine[Any, Any, None]) -> None:
     try:
         await write
     except JournalError as error:  # a note lost costs one more question, no money
-        _log.warning("The journal could not be written: %s", error)
+        _log.warning("The journal could not be written: %s", error.message)

@@ -270,7 +270,7 @@ class Outcome:
     - "failed": the task ended in fail, or its result could not be brought;
     - "refused": nothing was bought, as `error` says;
     - "unknown": nobody knows whether the submit made a task;
-    - "pending": the deadline passed, the task goes on at the service;
+    - "pending": the deadline passed, or the batch was left; the task goes on at the service;
     - "not submitted": the credits ran out, or the batch was left, before its turn.
     """
 

@@ -59,6 +59,8 @@ class Order:
     is_open: bool = False
     #: Nobody waits for it any more: do not send it if it has not been sent.
     abandoned: bool = False
+    #: It was abandoned in time: nothing was sent.
+    is_given_back: bool = False
     #: Its request may have left; until it is refused, nobody knows what it bought.
     sent: bool = False
     #: Known as soon as the service has answered.

@@ -224,6 +224,9 @@ class Poller:
         if self._closed:
             raise self._closed_error(task_id)
         now = asyncio.get_running_loop().time()
+        end = self._experience.end_of(task_id, now)
+        if end is not None:
+            return Watch(end, on_news)
         watched = self._watched.get(task_id)
         if watched is None:
             if not self._watched:
@@ -255,7 +258,7 @@ class Poller:
         born = now if known is None or known.born is None else known.born
         watched = _Watched(task_id, Age(born))
         plain = self._next_plain(watched)
-        if self._doorbell.has_rung(task_id):
+        if self._doorbell.has_rung(task_id) or (known is not None and known.has_ended):
             self._plan(watched, AT_ONCE)
         elif known is None:  # it may have ended long ago
             self._plan(watched, Pause(0.0, 0.0))

@@ -138,7 +138,7 @@ class Rescue:
             try:
                 entries = await journal.jobs("unknown")
             except JournalError as error:
-                _log.warning("The journal could not be read: %s", error)
+                _log.warning("The journal could not be read: %s", error.message)
             else:
                 found += [(journal, entry) for entry in entries if entry.intent.nonce is not None]
         return found

@@ -64,7 +64,7 @@ class Shelf:
             try:
                 kept = (await self._journal.uploads(size, self._host))[::-1]
             except JournalError as error:
-                _log.warning("The journal could not be read: %s", error)
+                _log.warning("The journal could not be read: %s", error.message)
         now = self._now()
         # A moment to come means that a clock was set: nobody knows how old the upload is.
         young = [k for k in kept if timedelta(0) <= now - k.kept_at < self._life]

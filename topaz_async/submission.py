@@ -278,6 +278,7 @@ class Submitter:
             entry = claim.entry
         outcome: Made | Refused | Unknown
         if order.abandoned:
+            order.is_given_back = True
             outcome = Refused(TopazError("The caller left before the request was sent."))
         else:
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Generic, TypeVar
 
 __all__ = ["LAST_WORD", "Teller"]
@@ -48,13 +48,19 @@ class Teller(Generic[News]):
         except (Exception, asyncio.CancelledError):  # nobody can cancel a plain function
             self._failed()
             return None
-        return outcome if isinstance(outcome, Awaitable) else None
+        # Not whatever can be awaited: a function may return the very job that it was told of.
+        return outcome if isinstance(outcome, Coroutine | asyncio.Future) else None
 
     async def _await(self, outcome: Awaitable[Any] | None) -> None:
         while True:
             if outcome is not None:
                 try:
                     await outcome
+                except asyncio.CancelledError:
+                    task = asyncio.current_task()
+                    if task is not None and task.cancelling():
+                        raise
+                    self._failed()  # what it awaited was cancelled, not this
                 except Exception:
                     self._failed()
             if not self._waiting:
