@@ -393,13 +393,15 @@ async def test_a_paid_task_whose_caller_leaves_is_in_the_log(
 
 async def test_who_waits_for_a_connection_has_not_begun() -> None:
     """Without a submit quota a hundred go at once; cancelled, the others never leave."""
-    async with ByteServer(hang) as server:
-        topaz = TopazClient(
-            KEY,
-            base_url=server.url,
-            quotas=Quotas(submits=None),
-            timeouts=Timeouts(close=0.1),
-        )
+    may_answer = asyncio.Event()
+
+    async def slow(peer: Peer) -> None:
+        await peer.request()
+        await may_answer.wait()
+        await peer.send(accepted())
+
+    async with ByteServer(slow) as server:
+        topaz = TopazClient(KEY, base_url=server.url, quotas=Quotas(submits=None))
         calls = [
             asyncio.create_task(topaz.submit(f"https://files.example/{number}.mp4"))
             for number in range(130)
@@ -408,6 +410,6 @@ async def test_who_waits_for_a_connection_has_not_begun() -> None:
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
-        await topaz.aclose()
-        await asyncio.sleep(0)
+        may_answer.set()
+        await topaz.aclose()  # when every exchange has ended
         assert 100 == len(server.requests)

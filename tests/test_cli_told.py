@@ -13,9 +13,14 @@ import pytest
 from tests.services import Bought, Service
 from tests.test_cli import Ran, python, typed
 from tests.test_cli_many import events
+from topaz_async.cli.batches import Batches
 from topaz_async.cli.entries import entries_of
 from topaz_async.cli.exits import StoppedError, UsageError, error_as_json
+from topaz_async.cli.planning import Planned
+from topaz_async.cli.wishes import Wish
 from topaz_async.errors import BudgetError, ReferenceConflictError
+from topaz_async.journal import SqliteJournal
+from topaz_async.ports import Intent
 from topaz_async.report import status_of
 from topaz_async.rings import RingWriter, rings_beside
 from topaz_async.sandbox import Fault
@@ -270,3 +275,93 @@ def test_a_callback_that_has_come_tells_an_unknown_submit(
         ran = run(*words)
     assert (ran.code, bought.count) == (0, 0)
     assert (tmp_path / "a-2x.mp4").is_file()
+
+
+def test_one_consent_buys_equal_clips_once(
+    run: Run, service: Service, clips: Any, tmp_path: Path
+) -> None:
+    """A folder of copies whose answer was lost: who consents to pay again pays once more."""
+    (clip,) = clips("a.mp4")
+    for name in "bcd":
+        (tmp_path / f"{name}.mp4").write_bytes(clip.read_bytes())
+    service.add(Fault("createTask", "lost_reply", times=2))
+    with Bought(service) as bought:
+        assert 0 != run("upscale", "a.mp4", "--yes").code
+    assert 1 == bought.count
+    names = [f"{name}.mp4" for name in "abcd"]
+    with Bought(service) as bought:
+        ran = run("upscale", *names, "--resubmit-unknown", "--yes", "--concurrency", "1")
+    assert (1, True) == (bought.count, ran.code != 0)
+
+
+def test_a_clip_that_changed_since_it_was_looked_at_is_not_sent(
+    run: Run, service: Service, clips: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be bought under the name of its old bytes, and then again under its own."""
+    (clip,) = clips("a.mp4")
+    old = clip.read_bytes()
+
+    def agreed(*args: object, **options: object) -> None:
+        clip.write_bytes(old + b"saved meanwhile")
+
+    monkeypatch.setattr("topaz_async.cli.agreeing.agree", agreed)  # the person takes a while
+    with Bought(service) as bought:
+        ran = run("upscale", "a.mp4")
+    assert (0, True) == (bought.count, "changed since it was looked at" in ran.err)
+    assert "Nothing was billed." in ran.err
+    monkeypatch.undo()
+
+
+def test_a_reference_is_not_forgotten_with_a_paid_task_of_another_attempt(
+    run: Run, tmp_path: Path
+) -> None:
+    """What is open under it counts, whichever attempt was named, and whichever was the last."""
+    path = tmp_path / "j.sqlite"
+
+    async def attempts() -> None:
+        journal = SqliteJournal(path)
+        for reference in ("paid", "lost"):
+            wanted = Intent(reference=reference, fingerprint="f", model="topaz/video-upscale")
+            first = (await journal.claim(wanted)).entry.id
+            if reference == "paid":
+                await journal.bind(first, "task-that-failed")
+                await journal.note("task-that-failed", state="fail")
+                again = (await journal.claim(wanted, resubmit_failed=True)).entry.id
+                await journal.bind(again, "task-that-runs")
+            else:
+                await journal.lose(first, None, "reset")
+                again = (await journal.claim(wanted, resubmit_unknown=True)).entry.id
+                await journal.refuse(again, 402, "no credits")
+        await journal.aclose()
+
+    asyncio.run(attempts())
+    for name in ("task-that-failed", "paid", "lost"):
+        ran = run("forget", name, "--journal", str(path))
+        assert (2, True) == (ran.code, "--yes" in ran.err)
+    assert 4 == len(run("jobs", "--all", "--json", "--journal", str(path)).lines)
+    assert 0 == run("forget", "paid", "lost", "--yes", "--journal", str(path)).code
+
+
+def test_a_command_that_has_just_ended_hides_no_other(tmp_path: Path) -> None:
+    """Its file may vanish while the others are looked for."""
+    batches = Batches(tmp_path / "j.sqlite")
+    wish = Wish(
+        clip="a.mp4", factor="2", output=Path("o.mp4"), reference="r", resubmit_unknown=True
+    )
+    path = batches.remember([Planned(wish=wish, action="send")])
+    batches.release()
+    assert path is not None
+    (path.parent / "gone.json").symlink_to(tmp_path / "nowhere")
+    (batch,) = batches.all()
+    ((kept, _),) = batch.rows
+    assert not kept.resubmit_unknown, "consent is for one command"
+
+
+def test_what_resume_does_not_know_is_not_left_to_it(run: Run, service: Service) -> None:
+    """A clip whose signed address was not written down has to be named again."""
+    service.add(Fault("createTask", "answer", code=402, msg="No."))
+    urls = ("https://a.example/a.mp4", "https://a.example/b.mp4?s=secret")
+    ran = run("upscale", *urls, "--concurrency", "1")
+    assert 5 == ran.code
+    assert "Name it again to send it." in ran.err
+    assert "secret=" not in ran.err

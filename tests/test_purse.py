@@ -7,10 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
+from topaz_async import TopazClient
 from topaz_async.errors import BudgetError
 from topaz_async.ports import Intent
 from topaz_async.purse import Purse, estimate
 from topaz_async.settings import PRICES, Budget
+
+from .byteserver import ByteServer, Peer, accepted, say, until
 
 
 def intent(seconds: float | None = 5.0, model: str = "topaz/video-upscale") -> Intent:
@@ -111,3 +114,41 @@ async def test_a_cost_that_nobody_knows_is_refused(bound: str) -> None:
     assert "prices" in str(caught.value.hint)
     assert (0, 0.0) == (purse.tasks, purse.credits)
     assert COST == estimate(intent(), PRICES)
+
+
+async def test_what_a_cancelled_caller_has_sent_counts_until_it_is_answered() -> None:
+    """The balance does not know of it yet, so another submit may not spend it again."""
+    balance, made = 15.0, 0
+    arrived, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def service(peer: Peer) -> None:
+        nonlocal balance, made
+        request = await peer.request()
+        if "createTask" not in request.path:
+            await peer.send(say(balance))
+            return
+        arrived.set()
+        await may_answer.wait()
+        balance -= 10.0
+        made += 1
+        await peer.send(accepted(f"task-{made}"))
+
+    prices = {"topaz/video-upscale": {"2": 1.0}}
+    async with (
+        ByteServer(service) as server,
+        TopazClient(
+            "key-of-a-test", base_url=server.url, budget=Budget(min_balance=4.0, prices=prices)
+        ) as topaz,
+    ):
+        url = "https://files.example/a.mp4"
+        left = asyncio.create_task(topaz.submit(url, seconds=10))
+        await arrived.wait()
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        with pytest.raises(BudgetError):
+            await topaz.submit(url, seconds=10)
+        may_answer.set()
+        await until(lambda: made == 1)
+        with pytest.raises(BudgetError):
+            await topaz.submit(url, seconds=10)
+    assert (1, 5.0) == (made, balance)

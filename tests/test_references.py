@@ -705,3 +705,31 @@ async def test_a_rehearsal_teaches_nothing_about_the_real_service(journal: Sqlit
         "https://gateway.example": {"task of https://api.kie.ai", "task of None"},
         "http://[::1]:1": {"task of http://127.0.0.1:8080", "task of None"},
     }
+
+
+async def test_of_two_references_only_one_gets_a_task(
+    keeper: TopazClient, sandbox: Sandbox
+) -> None:
+    """Two calls that bind one task at the same time: the second is told whose it is."""
+    sandbox.add_fault(Fault("createTask", "lost_reply", times=2))
+    for reference in ("one", "two"):
+        with pytest.raises(SubmitUnknownError):
+            await keeper.submit("http://127.0.0.1:9/x.mp4", reference=reference)
+    task_id = next(iter(sandbox.books.tasks))
+    done = await asyncio.gather(
+        keeper.bind("one", task_id), keeper.bind("two", task_id), return_exceptions=True
+    )
+    assert ["Job", "ReferenceConflictError"] == sorted(type(each).__name__ for each in done)
+
+
+async def test_a_finished_reference_gives_no_other_work_its_file(
+    keeper: TopazClient, clip: Path, tmp_path: Path
+) -> None:
+    """The file of a reference lies in the folder, and the same name is used for other work."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    done = await keeper.upscale(clip, reference="order-17", output=folder)
+    again = await keeper.upscale(clip, reference="order-17", output=folder)
+    assert (done.task_id, done.path) == (again.task_id, again.path)
+    with pytest.raises(ReferenceConflictError):
+        await keeper.upscale(clip, factor=4, reference="order-17", output=folder)

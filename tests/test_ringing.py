@@ -508,3 +508,42 @@ async def test_a_lost_reply_is_found_across_processes_and_restarts(
         assert ([job.task_id], False) == (list(signing.books.tasks), job.unknown)
         with pytest.raises(TaskFailedError):
             await topaz.wait_for_result(job, timeout=2.0)
+
+
+def test_a_new_reader_reads_what_was_put_aside(tmp_path: Path) -> None:
+    """A process that starts just after a file was full still finds its rings, once."""
+    path = str(tmp_path / "rings")
+    RingWriter(path, largest=10).ring("one", "n1")
+    reader = RingReader(path)
+    assert [("one", "n1")] == reader.read()
+    RingWriter(path).ring("two", "n2")
+    assert [("two", "n2")] == reader.read()
+    assert [("one", "n1"), ("two", "n2")] == RingReader(path).read()
+    assert [] == reader.read()
+
+
+class Unbindable(SqliteJournal):
+    """A journal that takes no task id until it may."""
+
+    may_bind = False
+
+    async def bind(self, entry_id: int, task_id: str) -> None:
+        if not self.may_bind:
+            raise JournalError("The disk is full.")
+        await super().bind(entry_id, task_id)
+
+
+async def test_what_a_callback_told_is_written_down_as_soon_as_it_can_be(
+    signing: Sandbox, hub: CallbackHub, url: str, tmp_path: Path
+) -> None:
+    """The caller gets the job although the journal is full; the next process gets it too."""
+    signing.add_fault(Fault("createTask", "act_then_hang", seconds=0.3))
+    journal = Unbindable(tmp_path / "j.sqlite")
+    async with listener(signing, hub, url, journal=journal) as topaz:
+        job = await topaz.submit(VIDEO, reference="order-1")
+        assert [job.task_id] == list(signing.books.tasks)
+        journal.may_bind = True
+    entry = await journal.find("order-1")
+    assert entry is not None
+    assert ("made", job.task_id) == (entry.submit, entry.task_id)
+    await journal.aclose()

@@ -37,6 +37,7 @@ from .job import Job, JobClient, known_id
 from .models import TaskRecord, UpscaleFactor, UpscaleInput, UpscaleResult
 from .orders import Order, Video, make_order, nonce_in
 from .ports import Journal
+from .purse import Purse
 from .rescue import agrees
 from .results import settle
 from .settings import Budget, PollPolicy, Quotas, RetryPolicy, Timeouts
@@ -70,6 +71,18 @@ def _found_at(target: Target, paths: Sequence[str]) -> Path | None:
     """Return the newest of the paths where a file lies that the target is, or holds."""
     found = map(Path, reversed(paths))
     return next((path for path in found if target.is_at(path) and path.is_file()), None)
+
+
+def _when_ended(order: Order, work: Callable[[], None]) -> None:
+    """Do it when the order's exchange has ended: a caller that is cancelled leaves before that."""
+    if order.exchange is None or order.exchange.done():
+        work()
+    else:
+        order.exchange.add_done_callback(lambda exchange: work())
+
+
+def _settle_cost(purse: Purse, order: Order, cost: float) -> None:
+    (purse.spent if order.may_have_bought else purse.release)(cost)
 
 
 class Chapters:
@@ -128,6 +141,7 @@ class Chapters:
         #: Whatever else must end with the client.
         self.batches: WeakSet[Closable] = WeakSet()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._binding = asyncio.Lock()
         self._closing: asyncio.Future[None] | None = None
 
     async def aclose(self) -> None:
@@ -266,15 +280,8 @@ class Chapters:
         await self._parts.rescue.all_heard()
 
     async def _bought(self, order: Order, on_progress: OnProgress | None) -> str:
-        """Buy, and prepare for the callback; it may even tell what an answer that was lost said."""
-        try:
-            task_id = await self._buy(order, on_progress)
-        except SubmitUnknownError:
-            await self._parts.rings.catch_up()
-            found = await self._parts.rescue.task_for(order.intent)
-            if found is None:
-                raise
-            task_id = found
+        """Buy, and prepare for the callback."""
+        task_id = await self._buy(order, on_progress)
         if order.callback_url is not None:
             self._parts.doorbell.expects(task_id, order.callback_url)
         return task_id
@@ -290,7 +297,7 @@ class Chapters:
             return await self._submitted(order)
         finally:
             if purse is not None:
-                (purse.spent if order.may_have_bought else purse.release)(cost)
+                _when_ended(order, lambda: _settle_cost(purse, order, cost))
 
     async def _submitted(self, order: Order) -> str:
         try:
@@ -429,15 +436,17 @@ class Chapters:
                 reference=reference,
                 billed="unknown",
             )
-        for other in await self._parts.memory.journal.jobs("made"):
-            if other.task_id == job.task_id and other.intent.reference != reference:
-                raise ReferenceConflictError(
-                    f"Task {job.task_id} is that of {clean(other.intent.reference, 80)!r} already.",
-                    task_id=job.task_id,
-                    reference=reference,
-                    billed="unknown",
-                )
-        await self._parts.memory.journal.bind(entry.id, job.task_id)
+        async with self._binding:  # of two references only one gets it
+            for other in await self._parts.memory.journal.jobs("made"):
+                if other.task_id == job.task_id and other.intent.reference != reference:
+                    raise ReferenceConflictError(
+                        f"Task {job.task_id} is that of {clean(other.intent.reference, 80)!r} "
+                        "already.",
+                        task_id=job.task_id,
+                        reference=reference,
+                        billed="unknown",
+                    )
+            await self._parts.memory.journal.bind(entry.id, job.task_id)
         return attrs.evolve(job, reference=reference)
 
     async def download(

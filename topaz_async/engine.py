@@ -164,6 +164,7 @@ class Engine:
             tokens=tokens,
             journal_of=self.memory.journal_of,
             on_made=self._made,
+            found=self._found_again,
         )
         self.downloader = Downloader(
             self._files,
@@ -185,6 +186,11 @@ class Engine:
             # It may have failed because its input was gone from the host.
             for value in self.wire.sent_input(record)[1].values():
                 self.shelf.forget(value)
+
+    async def _found_again(self, intent: Intent) -> str | None:
+        """Return the task of a submit whose answer was lost, if its callback has come by now."""
+        await self.rings.catch_up()
+        return await self.rescue.task_for(intent)
 
     def _made(self, task_id: str, intent: Intent) -> None:
         self.poller.made(task_id, traits_of(intent))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -59,6 +60,8 @@ class Order:
     is_open: bool = False
     #: Nobody waits for it any more: do not send it if it has not been sent.
     abandoned: bool = False
+    #: The exchange that sends it, in a task of its own; it outlives a caller that is cancelled.
+    exchange: asyncio.Future[Any] | None = None
     #: It was abandoned in time: nothing was sent.
     is_given_back: bool = False
     #: Its request may have left; until it is refused, nobody knows what it bought.

@@ -84,6 +84,8 @@ class Rescue:
             self._stir.clear()
             news = dict(self._news)
             unsettled = await self._bind_all(news.get)
+            if unsettled is None:
+                unsettled = set(news)
             for nonce in news.keys() - unsettled:
                 self._news.pop(nonce, None)
             if unsettled:
@@ -96,11 +98,17 @@ class Rescue:
         """Bind every unknown submit whose callback has been heard."""
         await self._bind_all(self._task_of)
 
-    async def _bind_all(self, task_of: Callable[[str], str | None]) -> set[str]:
-        """Bind the unknown submits whose task is told; return the nonces of those that failed."""
+    async def _bind_all(self, task_of: Callable[[str], str | None]) -> set[str] | None:
+        """Bind the unknown submits whose task is told.
+
+        Returns:
+            The nonces of those that failed; None when a journal could not be read, and nobody
+            knows which they are.
+        """
         failed: set[str] = set()
         async with self._one_by_one:
-            for journal, entry in await self._unknown():
+            unknown, is_all = await self._unknown()
+            for journal, entry in unknown:
                 nonce = entry.intent.nonce or ""
                 task_id = task_of(nonce)
                 if task_id is None:
@@ -113,7 +121,7 @@ class Rescue:
                         "Task %s may be that of an unknown submit, but could not be asked about: "
                         "%s", task_id, error,
                     )  # fmt: skip
-        return failed
+        return failed if is_all else None
 
     async def task_for(self, intent: Intent) -> str | None:
         """Return the task of a submit that has just become unknown, if its callback was heard."""
@@ -122,26 +130,26 @@ class Rescue:
             return None
         try:
             record = await self._record(task_id)
-            if not agrees(record, intent, self._wire):
-                return None
-            for journal, entry in await self._unknown():
-                if entry.intent.nonce == intent.nonce:
-                    await self._settle(journal, entry, record)
         except TopazError:  # the submit's own error says more
             return None
-        self._on_bound(task_id, intent)
+        if not agrees(record, intent, self._wire):
+            return None
+        _log.warning("Its callback tells what the lost answer would have: task %s.", task_id)
         return task_id
 
-    async def _unknown(self) -> list[tuple[Journal, Entry]]:
+    async def _unknown(self) -> tuple[list[tuple[Journal, Entry]], bool]:
+        """Return the unknown submits that a callback may tell of, and whether these are all."""
         found: list[tuple[Journal, Entry]] = []
+        is_all = True
         for journal in self._journals():
             try:
                 entries = await journal.jobs("unknown")
             except JournalError as error:
+                is_all = False
                 _log.warning("The journal could not be read: %s", error.message)
             else:
                 found += [(journal, entry) for entry in entries if entry.intent.nonce is not None]
-        return found
+        return found, is_all
 
     async def _settle(self, journal: Journal, entry: Entry, record: TaskRecord) -> None:
         if not agrees(record, entry.intent, self._wire):

@@ -69,6 +69,7 @@ class RingReader:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._is_new = True
         self._file: tuple[int, int] | None = None
         self._position = 0
         self._rest = b""
@@ -77,6 +78,10 @@ class RingReader:
         """Return the new rings, oldest first; nothing when the file cannot be read."""
         rings: list[tuple[str, str | None]] = []
         with suppress(OSError):
+            if self._is_new:
+                self._is_new = False
+                with suppress(OSError):
+                    rings += self._lines(_aside(self.path))
             if _identity(self.path) != self._file:
                 with suppress(OSError):
                     if self._file == _identity(_aside(self.path)):

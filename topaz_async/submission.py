@@ -69,6 +69,7 @@ class Submitter:
         tokens: The client's retry tokens.
         journal_of: Returns where an intent and its id are kept; None keeps nothing.
         on_made: Called with each task id and its intent as soon as it is known.
+        found: Returns the task of a submit whose answer was lost, if a callback told it.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Submitter:
         tokens: RetryTokens,
         journal_of: Callable[[Intent], Journal | None] = lambda intent: None,
         on_made: Callable[[str, Intent], None] = lambda task_id, intent: None,
+        found: Callable[[Intent], Awaitable[str | None]] | None = None,
     ) -> None:
         self._exchange = exchange
         self._wire = wire
@@ -91,6 +93,7 @@ class Submitter:
         self._tokens = tokens
         self._journal_of = journal_of
         self._on_made = on_made
+        self._found = found
         self._exchanges: set[asyncio.Task[Any]] = set()
         self._debts = Debts()
 
@@ -239,7 +242,7 @@ class Submitter:
 
     async def _attempt(self, order: Order) -> Made | Refused | Unknown | Claim:
         await self._limiter.__aenter__()
-        exchange = self._keep(self._one_exchange(order))
+        order.exchange = exchange = self._keep(self._one_exchange(order))
         try:
             return await asyncio.shield(exchange)
         except asyncio.CancelledError:
@@ -283,6 +286,9 @@ class Submitter:
         else:
             try:
                 outcome = await self._send(order, request)
+                if isinstance(outcome, Unknown) and self._found is not None:
+                    task_id = await self._found(order.intent)
+                    outcome = outcome if task_id is None else Made(task_id)
             except BaseException:
                 # Cut off, by aclose() or with the loop.  A journal that lives on would wait for
                 # an answer that nobody can write down any more.

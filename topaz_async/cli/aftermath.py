@@ -173,6 +173,13 @@ class Aftermath:
             if isinstance(way.error, DownloadError) and not way.error.retryable
         ]
         going_on = [way for way in going_on if way not in by_hand]
+        secret = [way for way in unsent if way.planned.wish.has_secrets]
+        if secret and self._is_kept:
+            commands.append(
+                f"Not written down, for the address may hold a secret: {_names(secret)}. "
+                "Name it again to send it."
+            )
+            unsent = [way for way in unsent if way not in secret]
         if not self._is_kept or not (going_on or unsent):
             return commands
         what = "Bring the result" if len(going_on) == 1 else "Bring the results"

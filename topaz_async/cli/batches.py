@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,7 @@ class Batches:
             JournalError: It cannot be written.
         """
         rows = [
-            _row(each.wish)
-            for each in plan
-            if each.action == "send" and "?" not in f"{each.wish.callback_url or ''}{_url(each)}"
+            _row(each.wish) for each in plan if each.action == "send" and not each.wish.has_secrets
         ]
         if not rows:
             return None
@@ -77,11 +76,12 @@ class Batches:
 
     def all(self) -> list[Batch]:
         """Return the commands that have not ended, oldest first; what is no batch is left out."""
-        try:
-            paths = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
-        except OSError:
-            return []
-        return [batch for path in paths if (batch := self._read(path)) is not None]
+        found: list[tuple[float, Path]] = []
+        with suppress(OSError):
+            for path in self._folder.glob("*.json"):
+                with suppress(OSError):  # a command that has just ended takes its file away
+                    found.append((path.stat().st_mtime, path))
+        return [batch for _, path in sorted(found) if (batch := self._read(path)) is not None]
 
     def _read(self, path: Path) -> Batch | None:
         try:
@@ -98,12 +98,9 @@ class Batches:
         self._owner.release()
 
 
-def _url(planned: Planned) -> str:
-    return "" if planned.wish.is_local else planned.wish.clip
-
-
 def _row(wish: Wish) -> dict[str, Any]:
-    row = attrs.asdict(wish)
+    # Consent to pay twice is for this command, and not for whoever goes on with it.
+    row = attrs.asdict(attrs.evolve(wish, resubmit_unknown=False))
     row["clip"] = os.path.abspath(wish.clip) if wish.is_local else wish.clip
     row["output"] = os.path.abspath(wish.output)
     return row

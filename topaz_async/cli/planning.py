@@ -46,6 +46,8 @@ class Planned:
     credits: float | None = 0.0
     #: Of what is paid for; None while another clip of the same command is buying it.
     task_id: str | None = None
+    #: Of the local file, as it was looked at: SHA-256 in hex.
+    content_hash: str | None = None
     error: TopazError | None = None
     #: Whether a callback may have named the task of a clip that is refused as unknown.
     may_be_heard_of: bool = False
@@ -135,6 +137,7 @@ async def _planned(wish: Wish, journal: Journal, service: str, max_bytes: int) -
         action="send",
         seconds=order.intent.seconds,
         size=order.intent.size,
+        content_hash=order.intent.content_hash,
         credits=estimate(order.intent, PRICES),
     )
     planned = await _known(planned, order, journal)

@@ -202,7 +202,9 @@ async def forget(
     async with kept(path) as journal:
         entries = [] if journal is None else await journal.jobs()
         wanted = [_entry_of(entries, name) for name in names]
-        for entry in wanted:
+        references = {entry.intent.reference for entry in wanted}
+        # A reference is forgotten with all that was ever submitted under it.
+        for entry in (each for each in entries if each.intent.reference in references):
             if _is_open(entry) and not yes:
                 raise UsageError(
                     f"{short_name(entry)} ({state_of(entry)}) is paid for or may be, and was not "

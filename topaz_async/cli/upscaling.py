@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import attrs
 
 from ..client import TopazClient
-from ..errors import ReferenceConflictError, TopazError
+from ..errors import InvalidInputError, ReferenceConflictError, TopazError
 from ..job import Job
+from ..media import content_hash
 from ..models import UpscaleResult
 from ..report import status_of
 from .planning import Planned
@@ -133,7 +135,8 @@ def _failed(way: Way, stages: Stages, error: TopazError) -> None:
 async def _upscaled(
     way: Way, topaz: TopazClient, stages: Stages, watcher: Watcher
 ) -> UpscaleResult:
-    wish = way.planned.wish
+    wish, is_meant = way.planned.wish, way.planned.action == "send"
+    await asyncio.to_thread(_check_content, way.planned)
 
     def submitted(job: Job) -> None:
         way.task_id = job.task_id
@@ -148,13 +151,24 @@ async def _upscaled(
         timeout=wish.timeout,
         callback_url=wish.callback_url,
         reference=wish.reference,
-        resubmit_unknown=wish.resubmit_unknown,
-        # Whoever types the command again wants what failed tried again, but buys it once.
-        resubmit_failed=way.planned.action == "send",
+        # Whoever consents, or types the command again, wants it bought once: its copies follow.
+        resubmit_unknown=wish.resubmit_unknown and is_meant,
+        resubmit_failed=is_meant,
         on_submit=submitted,
         on_update=stages.update,
         on_progress=stages.progress,
         overwrite=wish.overwrite,
+    )
+
+
+def _check_content(planned: Planned) -> None:
+    """Raise when a clip is not any more what it was planned, and perhaps named, by."""
+    expected = planned.content_hash
+    if expected is None or content_hash(Path(planned.wish.clip)) == expected:
+        return
+    raise InvalidInputError(
+        f"{planned.wish.name} changed since it was looked at.",
+        hint="Run the command again when nobody writes to it.",
     )
 
 

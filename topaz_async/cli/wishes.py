@@ -49,6 +49,11 @@ class Wish:
         return not is_url(self.clip)
 
     @property
+    def has_secrets(self) -> bool:
+        """Whether it holds what is not written down: the queries of signed addresses."""
+        return "?" in f"{self.callback_url or ''}{'' if self.is_local else self.clip}"
+
+    @property
     def name(self) -> str:
         """The clip's name as it may be shown: queries of URLs can hold secrets."""
         return clean(Path(self.clip).name, 200) if self.is_local else shown(self.clip)
