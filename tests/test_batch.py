@@ -458,8 +458,9 @@ async def test_a_source_that_does_not_close_harms_nobody_else(
 
     async def videos() -> AsyncIterator[Path]:
         try:
-            for clip in clips:
+            for clip in clips[:4]:
                 yield clip
+            await for_ever.wait()
         finally:
             if cleanup == "raises":
                 raise ConnectionError("the queue is gone")
@@ -467,10 +468,10 @@ async def test_a_source_that_does_not_close_harms_nobody_else(
 
     topaz = client_of(slow, journal=tmp_path / "jobs.sqlite", timeouts=Timeouts(close=0.5))
     reading = asyncio.create_task(outcomes_of(topaz.upscale_many(videos(), concurrency=4)))
-    await slow.books.until(lambda books: len(books.billed) == 4)
+    await slow.books.until(lambda books: len(books.billed) >= 4)
     slow.add_fault(Fault("createTask", "slow", seconds=0.2))
     other = asyncio.create_task(topaz.submit(clips[5], reference="order-17", factor=4))
-    await slow.books.until(lambda books: books.count("createTask") == 5)
+    await slow.books.until(lambda books: books.count("createTask") >= 5)
     await asyncio.wait_for(topaz.aclose(), 5)
     await topaz.aclose()
     done = await asyncio.wait_for(asyncio.gather(reading, other, return_exceptions=True), 5)

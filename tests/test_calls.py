@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import pickle
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -413,3 +414,36 @@ async def test_who_waits_for_a_connection_has_not_begun() -> None:
         may_answer.set()
         await topaz.aclose()  # when every exchange has ended
         assert 100 == len(server.requests)
+
+
+async def test_an_answer_that_is_said_twice_is_no_answer_to_other_questions() -> None:
+    """A kept connection that is out of step is used no more, and the waits go on."""
+    doubled = [True]
+
+    async def answers(peer: Peer) -> None:
+        while True:
+            seen = await peer.request()
+            task_id = seen.path.partition("taskId=")[2]
+            record = {"taskId": task_id, "state": "success"}
+            record["resultJson"] = json.dumps({"resultUrls": [f"https://x.example/{task_id}"]})
+            said = say(record)
+            await peer.send(said)
+            if doubled.pop() if doubled else False:
+                await asyncio.sleep(0.02)
+                await peer.send(said)
+
+    async with ByteServer(answers) as server, client(server.url) as topaz:
+        await topaz.wait_for_result("one", timeout=5.0)
+        await asyncio.sleep(0.05)  # until the second saying has arrived
+        waits = [topaz.wait_for_result(name, timeout=5.0) for name in ("two", "three")]
+        results = await asyncio.gather(*waits)
+    assert ["two", "three"] == [result.task_id for result in results]
+    assert ["https://x.example/two"] == list(results[0].urls)
+
+
+async def test_a_long_header_costs_no_task_id() -> None:
+    """Somebody on the way may add what he likes to the answer to createTask."""
+    long = b"\r\nX-Trace: " + b"x" * 60_000 + b"\r\n\r\n"
+    said = accepted("task-7").replace(b"\r\n\r\n", long, 1)
+    async with ByteServer(answer(said)) as server, client(server.url) as topaz:
+        assert "task-7" == (await topaz.submit("https://files.example/a.mp4")).task_id

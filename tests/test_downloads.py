@@ -56,7 +56,7 @@ from .byteserver import (
 )
 
 ROOT = Path(__file__).parents[1]
-FILM = b"\x00\x00\x00\x18ftypisom" + bytes(range(256)) * 40
+FILM = b"\x00\x00\x00\x18ftypisom" + bytes(12) + b"\0\0\0\x08moov" + bytes(range(256)) * 40
 #: A film of one box of 30 000 bytes, of which 10 000 are in the packing.
 CUT_PACKING = gzip.compress(FILM[:24] + (30_000).to_bytes(4) + b"mdat" + bytes(10_000))
 CHUNKED = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -988,3 +988,60 @@ async def test_logs(
         )
     assert "A download failed, attempt 1 of 2" in caplog.text
     assert not [r for r in caplog.records if r.name == "topaz_async" and "secret" in r.getMessage()]
+
+
+async def test_a_rest_without_the_etag_is_glued_to_nothing(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """A host that ignores If-Range and sends a part of another version: it begins anew."""
+    old, new = FILM + b"a" * 3_000_000, FILM + b"b" * 3_000_000
+    begins = []
+
+    async def answers(peer: Peer) -> None:
+        asked = (await peer.request()).headers.get("range")
+        begins.append(asked)
+        if len(begins) == 1:
+            await peer.send(http(b"", "200 OK", 'ETag: "a"', length=len(old)) + old[:2_000_000])
+            await asyncio.sleep(0.05)
+        elif asked is not None:
+            begin = int(asked.removeprefix("bytes=").removesuffix("-"))
+            span = f"Content-Range: bytes {begin}-{len(new) - 1}/{len(new)}"
+            await peer.send(http(new[begin:], "206 Partial Content", span))
+        else:
+            await peer.send(http(new, "200 OK", 'ETag: "b"'))
+
+    async with ByteServer(answers) as server:
+        path = await downloader(session, attempts=3).fetch(server.url, tmp_path / "film.mp4")
+        assert path.read_bytes() == new
+    assert (None, None) == (begins[0], begins[-1])
+    assert 3 == len(begins)
+
+
+@pytest.mark.parametrize("is_renewed", [False, True])
+async def test_a_renewed_link_that_leads_nowhere_is_not_the_last_one(
+    session: aiohttp.ClientSession, tmp_path: Path, is_renewed: bool
+) -> None:
+    """Whatever is wrong with a link that only was to help, the next one is tried."""
+
+    async def answers(peer: Peer) -> None:
+        while True:
+            path = (await peer.request()).path
+            status = {"/dead": "410 Gone", "/good": "200 OK"}.get(path, "401 Unauthorized")
+            await peer.send(http(FILM, status))
+
+    async with ByteServer(answers) as server:
+
+        async def links() -> AsyncIterator[str]:
+            yield f"{server.url}/denied"
+            yield "http://10.0.0.1/unsafe"
+            yield f"{server.url}/good"
+
+        first = f"{server.url}/{'denied' if is_renewed else 'dead'}"
+        path = await downloader(session).fetch(
+            first, tmp_path / "film.mp4", renewals=links(), is_renewed=is_renewed
+        )
+        assert path.read_bytes() == FILM
+        with pytest.raises(DownloadError):
+            await downloader(session).fetch(
+                f"{server.url}/denied", tmp_path / "other.mp4", renewals=links()
+            )

@@ -196,18 +196,25 @@ def test_a_film_that_is_cut(
     assert [is_cut(io.BytesIO(part), len(part)) for part in cuts] == [False, True, True]
 
 
+MOOV = atom(b"moov", b"")
+
+
 @pytest.mark.parametrize(
     ("content", "cut"),
     [
-        (FTYP + wide_atom(b"mdat", bytes(50)), False),
+        (FTYP + MOOV + wide_atom(b"mdat", bytes(50)), False),
         (FTYP + wide_atom(b"mdat", bytes(50))[:-1], True),
         (FTYP + wide_atom(b"mdat", bytes(50))[:15], True),
         (FTYP + atom(b"mdat", bytes(50))[:7], True),
-        (FTYP + atom(b"mdat", bytes(50), size=0), False),
-        (FTYP + atom(b"mdat", size=7), False),
-        (FTYP + bytes(3), False),
-        (FTYP + bytes(30), False),
-        (FTYP + b"\xff" * 30, False),
+        (FTYP + MOOV + atom(b"mdat", bytes(50), size=0), False),
+        (FTYP + MOOV + atom(b"mdat", size=7), False),
+        (FTYP + MOOV + bytes(3), False),
+        (FTYP + MOOV + bytes(30), False),
+        (FTYP + MOOV + b"\xff" * 30, False),
+        (FTYP + atom(b"moof", b"") + atom(b"mdat", bytes(50)), False),
+        (FTYP, True),
+        (FTYP + atom(b"mdat", bytes(50)), True),
+        (FTYP + atom(b"mdat", bytes(50)) + bytes(3), True),
         (atom(b"ftyp", b"M4A ") + atom(b"mdat", size=99), False),
         (b"\x89PNG\r\n\x1a\n" + bytes(9), False),
         (b"", False),
@@ -220,10 +227,10 @@ def test_a_film_that_is_cut(
         (bytes.fromhex("1a45dfa3 84 42828101 1654ae6b ff 00"), False),
         (bytes.fromhex("1a45dfa3 84 42828101 0000000000"), False),
     ],
-    ids=range(20),
+    ids=range(24),
 )
 def test_ends_of_every_make(content: bytes, cut: bool) -> None:
-    """What reaches past the end is cut; filling, broken sizes and other kinds are not judged."""
+    """Cut is what reaches past the end, or what nothing describes; filling is not judged."""
     assert is_cut(io.BytesIO(content), len(content)) is cut
 
 

@@ -21,6 +21,7 @@ from topaz_async import (
     PollPolicy,
     Quotas,
     ReferenceConflictError,
+    RetryPolicy,
     SqliteJournal,
     SubmitUnknownError,
     TaskFailedError,
@@ -29,6 +30,7 @@ from topaz_async import (
 from topaz_async.rings import RingReader, RingWriter, rings_beside
 from topaz_async.sandbox import CopyEngine, Fault, Sandbox
 
+from .byteserver import ByteServer, Peer, accepted, http, say
 from .conftest import client_of
 from .receivers import KEY, body_of, signed
 from .virtual_time import run_on_a_loop
@@ -547,3 +549,72 @@ async def test_what_a_callback_told_is_written_down_as_soon_as_it_can_be(
     assert entry is not None
     assert ("made", job.task_id) == (entry.submit, entry.task_id)
     await journal.aclose()
+
+
+class Unreachable:
+    """A service that loses the answer to createTask, calls back, and then cannot be asked."""
+
+    def __init__(self, hub: CallbackHub) -> None:
+        self.hub, self.is_down, self.submits = hub, True, list[dict[str, Any]]()
+
+    async def __call__(self, peer: Peer) -> None:
+        while True:
+            seen = await peer.request()
+            if "createTask" in seen.path:
+                body = json.loads(seen.body)
+                self.submits.append(body)
+                if len(self.submits) > 1:
+                    await peer.send(accepted("task-2"))
+                    continue
+                headers, content = signed("task-1"), body_of("task-1")
+                query = body["callBackUrl"].partition("?")[2]
+                assert 200 == (await self.hub.handle(headers, content, query=query)).status
+                peer.rst()
+                return
+            if self.is_down:
+                await peer.send(http(b"bad gateway", "502 Bad Gateway"))
+                continue
+            asked = self.submits[0]
+            record = {"taskId": "task-1", "model": asked["model"], "state": "waiting"}
+            await peer.send(say({**record, "param": json.dumps(asked)}))
+
+
+async def test_a_task_that_a_callback_has_named_is_neither_forgotten_nor_paid_again(
+    hub: CallbackHub, tmp_path: Path
+) -> None:
+    """Its recordInfo fails for a moment: the error names it, and consent does not pass it over."""
+    service = Unreachable(hub)
+    async with (
+        ByteServer(service) as server,
+        TopazClient(
+            "key-of-a-test",
+            base_url=server.url,
+            journal=tmp_path / "j.sqlite",
+            callbacks=hub,
+            callback_url="https://bot.example/kie",
+            retry=RetryPolicy(attempts=2, first=0.001, longest=0.002),
+        ) as topaz,
+    ):
+        for consent in (False, True):
+            with pytest.raises(SubmitUnknownError) as caught:
+                await topaz.submit(VIDEO, reference="order-1", resubmit_unknown=consent)
+            assert ("task-1", "unknown") == (caught.value.task_id, caught.value.billed)
+            assert "bind('order-1', 'task-1')" in str(caught.value)
+        service.is_down = False
+        job = await topaz.submit(VIDEO, reference="order-1", resubmit_unknown=True)
+        assert ("task-1", 1) == (job.task_id, len(service.submits))
+
+
+async def test_a_callback_that_came_while_no_client_listened_is_not_lost(
+    signing: Sandbox, hub: CallbackHub, url: str, tmp_path: Path
+) -> None:
+    """One hub for the whole program, a client for each job: the next one finds the task."""
+    signing.add_fault(Fault("createTask", "lost_reply"))
+    signing.add_fault(Fault("callback", "late", seconds=0.3))
+    async with listener(signing, hub, url, journal=tmp_path / "j.sqlite") as topaz:
+        with pytest.raises(SubmitUnknownError):
+            await topaz.submit(VIDEO, reference="order-1")
+    await signing.books.until(lambda books: books.callbacks)
+    async with listener(signing, hub, url, journal=tmp_path / "j.sqlite") as topaz:
+        job = await topaz.submit(VIDEO, reference="order-1")
+    assert [job.task_id] == list(signing.books.tasks)

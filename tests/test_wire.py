@@ -154,6 +154,7 @@ def test_questions() -> None:
         name="download-url",
         url="https://api.example/api/v1/common/download-url",
         body=json.dumps({"url": LINK}).encode(),
+        fresh=True,
         **{**base, "method": "POST"},
     )
 

@@ -204,6 +204,9 @@ class CallbackHub:
         """Tell somebody of each callback, until it is detached or forgotten."""
         with self._lock:
             self._listeners = (*(each for each in self._listeners if each()), ref(listener))
+            # What came while nobody listened may be about a submit that is unknown since.
+            for task_id, nonce in self._heard.with_nonces():
+                listener.hear(task_id, nonce, is_signed=bool(self._secrets))
 
     def detach(self, listener: Listener) -> None:
         """Tell somebody no longer."""

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakSet, WeakValueDictionary
@@ -41,7 +41,7 @@ from .purse import Purse
 from .rescue import agrees
 from .results import settle
 from .settings import Budget, PollPolicy, Quotas, RetryPolicy, Timeouts
-from .submission import still_unknown
+from .submission import next_step, still_unknown
 from .targets import Target
 from .telling import LAST_WORD, Teller
 from .texts import quoted
@@ -267,17 +267,34 @@ class Chapters:
     async def _known(self, order: Order) -> str | None:
         """Return the task that the order's reference stands for already, or None."""
         if order.resubmit_unknown:  # the consent is for what nobody knows
-            await self._find_again()
+            await self._check_consent(order, await self._find_again())
         try:
             return await self._parts.submitter.known(order)
         except SubmitUnknownError:
             await self._find_again()
             return await self._parts.submitter.known(order)
 
-    async def _find_again(self) -> None:
-        """Bind unknown submits whose callback has come, wherever it was received."""
+    async def _check_consent(self, order: Order, told: Mapping[str, str]) -> None:
+        """Raise when a callback names the task, and only the service could not be asked."""
+        journal = self._parts.memory.journal_of(order.intent)
+        if journal is None or order.intent.reference is None or not told:
+            return
+        entry = await journal.find(order.intent.reference)
+        if entry is None or entry.submit != "unknown" or entry.intent.nonce not in told:
+            return
+        error = still_unknown(entry)
+        error.task_id = told.get(entry.intent.nonce or "")
+        error.hint = next_step(error.task_id, error.reference)
+        raise error
+
+    async def _find_again(self) -> dict[str, str]:
+        """Bind unknown submits whose callback has come, wherever it was received.
+
+        Returns:
+            The nonces of those of which the service could not be asked, with their tasks.
+        """
         await self._parts.rings.catch_up()
-        await self._parts.rescue.all_heard()
+        return await self._parts.rescue.all_heard()
 
     async def _bought(self, order: Order, on_progress: OnProgress | None) -> str:
         """Buy, and prepare for the callback."""

@@ -97,6 +97,7 @@ class Downloader:
         overwrite: bool = False,
         on_progress: OnProgress | Together | None = None,
         renewals: AsyncIterator[str] | None = None,
+        is_renewed: bool = False,
         rename: Callable[[str | None], Path] | None = None,
     ) -> Path:
         """Bring a file; at its final name it is whole, and what was there survives a failure.
@@ -110,6 +111,8 @@ class Downloader:
                 `rename` gives none is.
             on_progress: Told of every step.
             renewals: Other links to the same file, one after another, for when one is dead.
+            is_renewed: Whether `url` is one of them already: where such a one leads nowhere, the
+                next is tried.
             rename: Returns the final name when `target` is a mere suggestion; handed the host's
                 Content-Disposition, and called again when that name was taken meanwhile.
 
@@ -126,7 +129,7 @@ class Downloader:
             try:
                 async with limit:
                     await disk.do(part.find)
-                    said = await self._often(url, part, disk, meter, renewals)
+                    said = await self._often(url, part, disk, meter, renewals, is_renewed)
                 # Outside of the limit: a file that has got its name is no failure any more.
                 name = (lambda: target) if rename is None else (lambda: rename(said))
                 return await disk.do(
@@ -183,6 +186,7 @@ class Downloader:
         disk: Disk,
         meter: Meter,
         renewals: AsyncIterator[str] | None,
+        is_renewed: bool,
     ) -> str | None:
         """Fill the part, in as many attempts as it takes; return the Content-Disposition."""
         next_pause, attempt, furthest = pauses(self._retry), 1, part.size
@@ -193,7 +197,7 @@ class Downloader:
                 other = None if renewals is None else await anext(renewals, None)
                 if other is None:
                     raise
-                url = other
+                url, is_renewed, attempt = other, True, 1
                 continue
             except _OtherBytesError:
                 part.mark = None  # so that this cannot come twice in a row
@@ -202,7 +206,15 @@ class Downloader:
                 if part.size - furthest >= _FURTHER:
                     attempt, furthest = 1, part.size
                 if not error.retryable or attempt >= self._retry.attempts:
-                    raise
+                    # The first link is the service's own word; of a renewed one that brought
+                    # nothing nobody knows whether it leads anywhere.
+                    other = None
+                    if renewals is not None and is_renewed and not part.size:
+                        other = await anext(renewals, None)
+                    if other is None:
+                        raise
+                    url, attempt = other, 1
+                    continue
                 pause = max(next_pause(), asked_pause(error, self._retry))
                 _log.info(
                     "A download failed, attempt %d of %d, next in %.1f s: %s",

@@ -16,15 +16,15 @@ import aiohttp
 
 from .doorbell import Doorbell
 from .downloads import Downloader
-from .errors import ClientClosedError, TopazError
+from .errors import ClientClosedError, ResponseError, TopazError
 from .hosts import Hosts
 from .limiter import SlidingWindow
 from .memory import Memory
 from .models import TaskRecord
 from .polling import Poller
-from .ports import Entry, Hub, Intent, Journal, Repeat
+from .ports import Answer, Entry, Hub, Intent, Journal, Repeat
 from .purse import Purse
-from .rescue import Rescue
+from .rescue import Found, Rescue
 from .retries import RetryTokens
 from .ring_watch import RingWatch
 from .rings import rings_beside
@@ -178,7 +178,15 @@ class Engine:
     async def _look(self, task_id: str, last: TaskRecord | None) -> TaskRecord:
         """Ask once for a task; the poller has its own way with failures."""
         request = self.wire.record_info(task_id, repeat=Repeat.NEVER)
-        return self.wire.record(await self.ask(request), task_id, last)
+        return self._read(await self.ask(request), task_id, last)
+
+    def _read(self, answer: Answer, task_id: str, last: TaskRecord | None = None) -> TaskRecord:
+        try:
+            return self.wire.record(answer, task_id, last)
+        except ResponseError as error:
+            if error.is_stray:
+                self.ask.retire()
+            raise
 
     def _noted(self, record: TaskRecord) -> None:
         self.memory.note(record)
@@ -187,7 +195,7 @@ class Engine:
             for value in self.wire.sent_input(record)[1].values():
                 self.shelf.forget(value)
 
-    async def _found_again(self, intent: Intent) -> str | None:
+    async def _found_again(self, intent: Intent) -> Found | None:
         """Return the task of a submit whose answer was lost, if its callback has come by now."""
         await self.rings.catch_up()
         return await self.rescue.task_for(intent)
@@ -217,7 +225,7 @@ class Engine:
             answer = await self.ask(self.wire.record_info(task_id))
         except TopazError as error:
             raise error.about(task_id=task_id, billed="unknown") from None
-        return self.wire.record(answer, task_id)
+        return self._read(answer, task_id)
 
     def _files(self, *, proxied: bool) -> aiohttp.ClientSession:
         """Return the session for results: it has never seen the key.

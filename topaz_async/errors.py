@@ -189,6 +189,9 @@ class RequestTimeoutError(TransportError):
 class ResponseError(TransportError):
     """An answer came that is not what the protocol says."""
 
+    #: It was about something else than the question: connections may be out of step.
+    is_stray = False
+
 
 class ApiError(TopazError):
     """The service answered with a code that is not success; `code` and its words are kept.

@@ -104,6 +104,7 @@ class Files:
         try:
             path = check_url(url, "The result's URL", UnsafeUrlError).path
             async with contextlib.aclosing(renewals):
+                first = url
                 if _is_old(result):
                     url = await anext(renewals, url)
                 return await self._parts.downloader.fetch(
@@ -113,6 +114,7 @@ class Files:
                     overwrite=overwrite,
                     on_progress=on_progress,
                     renewals=renewals,
+                    is_renewed=url != first,
                     rename=None if target.name else place,
                 )
         except TopazError as error:

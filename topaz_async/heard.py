@@ -38,6 +38,10 @@ class Heard:
     def __len__(self) -> int:
         return len(self._nonces)
 
+    def with_nonces(self) -> list[tuple[str, str]]:
+        """Return the tasks whose callback came with a nonce, with it, the oldest first."""
+        return [(task_id, nonce) for nonce, task_id in self._tasks.items()]
+
     def task_of(self, nonce: str) -> str | None:
         """Return the task whose callback came with a nonce, or None."""
         return self._tasks.get(nonce)

@@ -42,6 +42,9 @@ HEAD = 4096
 _MAX_STEPS = 10_000
 _MAX_INFO = 1 << 16
 #: Elements that are looked at on the way to a film's end.
+#: Atoms of a film, of a part of one, and of a picture that say what is in the others.
+_DESCRIBING = {b"moov", b"moof", b"meta"}
+
 _MAX_WALK = 1_000_000
 #: Lengths that no clip has, in seconds: a header that says more is broken.
 _LONGEST = 1e9
@@ -229,18 +232,19 @@ def _mp4_seconds(file: BinaryIO, size: int) -> float | None:
 
 
 def _is_cut_mp4(file: BinaryIO, size: int) -> bool:
-    """Walk the top-level atoms."""
-    offset = 0
+    """Walk the top-level atoms; without the one that describes the rest it is no film."""
+    offset, is_described = 0, False
     for _ in range(_MAX_WALK):
         if offset >= size:
-            return offset > size
+            return offset > size or not is_described
         file.seek(offset)
         head = file.read(16)
         if len(head) < 8:
-            return any(head)
+            return any(head) or not is_described
         length, name = struct.unpack_from(">I4s", head)
+        is_described |= name in _DESCRIBING
         if length == 0 or not (name.isascii() and name.decode().isprintable()):
-            return False  # the rest of the file, or no atom: filling
+            return not is_described  # the rest of the file, or no atom: filling
         smallest = 8
         if length == 1:
             if len(head) < 16:
@@ -248,7 +252,7 @@ def _is_cut_mp4(file: BinaryIO, size: int) -> bool:
             (length,) = struct.unpack_from(">Q", head, 8)
             smallest = 16
         if length < smallest:
-            return False
+            return not is_described
         offset += length
     return False
 

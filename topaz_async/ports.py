@@ -77,6 +77,8 @@ class Request:
     #: The text fields of a multipart body, and its file.
     fields: Mapping[str, str] = attrs.field(factory=dict)
     file: FilePart | None = None
+    #: Over a connection of its own: no answer of an earlier question can be taken for its own.
+    fresh: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -84,8 +86,8 @@ class Answer:
     """What came back, said without saying how it was received."""
 
     status: int
-    #: Lower-case names.
-    headers: Mapping[str, str]
+    #: Lower-case names; what it echoes may be a secret.
+    headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
     #: Aware UTC, by this machine's clock.
     received_at: datetime

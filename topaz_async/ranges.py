@@ -50,6 +50,8 @@ def is_rest_of(headers: Mapping[str, str], offset: int, mark: Mark) -> int | Non
     """Return the bytes of the whole when an answer with status 206 is the rest that was asked for.
 
     None when it is anything else: another range, another version, another size, a packed one.
+    A host that gave an ETag with the whole gives it with a part too (RFC 9110, 15.3.7): one
+    that does not may send a part of anything.
     """
     found = _RANGE.fullmatch(headers.get("Content-Range", "").strip())
     if found is None:
@@ -61,7 +63,7 @@ def is_rest_of(headers: Mapping[str, str], offset: int, mark: Mark) -> int | Non
         (first, last) == (offset, total - 1)
         and mark.total in (None, total)
         and headers.get("Content-Length", size).strip() == size
-        and headers.get(name, mark.validator).strip() == mark.validator
+        and headers.get(name, "" if name == "ETag" else mark.validator).strip() == mark.validator
         and "Content-Encoding" not in headers
     )
     return total if is_rest else None

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from .errors import JournalError, TopazError, clean
 from .models import TaskRecord
@@ -35,6 +36,13 @@ def agrees(record: TaskRecord, intent: Intent, wire: Wire) -> bool:
     if told is not None and told != intent.nonce:
         return False
     return wire.sent_input(record) == (intent.model, described(intent.input))
+
+
+class Found(NamedTuple):
+    """The task that a callback names for a submit, and whether recordInfo agrees."""
+
+    task_id: str
+    is_certain: bool
 
 
 class Rescue:
@@ -85,8 +93,8 @@ class Rescue:
             news = dict(self._news)
             unsettled = await self._bind_all(news.get)
             if unsettled is None:
-                unsettled = set(news)
-            for nonce in news.keys() - unsettled:
+                unsettled = news
+            for nonce in news.keys() - unsettled.keys():
                 self._news.pop(nonce, None)
             if unsettled:
                 with contextlib.suppress(TimeoutError):
@@ -94,18 +102,22 @@ class Rescue:
                         await self._stir.wait()
                 pause = min(_GROWTH * pause, _LONGEST)
 
-    async def all_heard(self) -> None:
-        """Bind every unknown submit whose callback has been heard."""
-        await self._bind_all(self._task_of)
+    async def all_heard(self) -> dict[str, str]:
+        """Bind every unknown submit whose callback has been heard.
 
-    async def _bind_all(self, task_of: Callable[[str], str | None]) -> set[str] | None:
+        Returns:
+            The nonces of those of which the service could not be asked, with their tasks.
+        """
+        return await self._bind_all(self._task_of) or {}
+
+    async def _bind_all(self, task_of: Callable[[str], str | None]) -> dict[str, str] | None:
         """Bind the unknown submits whose task is told.
 
         Returns:
-            The nonces of those that failed; None when a journal could not be read, and nobody
-            knows which they are.
+            The nonces of those that are not settled yet, with their tasks; None when a journal
+            could not be read, and nobody knows which they are.
         """
-        failed: set[str] = set()
+        failed: dict[str, str] = {}
         async with self._one_by_one:
             unknown, is_all = await self._unknown()
             for journal, entry in unknown:
@@ -113,29 +125,37 @@ class Rescue:
                 task_id = task_of(nonce)
                 if task_id is None:
                     continue
+                if entry.submit == "intent":  # its answer may still come
+                    failed[nonce] = task_id
+                    continue
                 try:
                     await self._settle(journal, entry, await self._record(task_id))
                 except TopazError as error:
-                    failed.add(nonce)
+                    failed[nonce] = task_id
                     _log.warning(
                         "Task %s may be that of an unknown submit, but could not be asked about: "
                         "%s", task_id, error,
                     )  # fmt: skip
         return failed if is_all else None
 
-    async def task_for(self, intent: Intent) -> str | None:
-        """Return the task of a submit that has just become unknown, if its callback was heard."""
+    async def task_for(self, intent: Intent) -> Found | None:
+        """Return the task of a submit that has just lost its answer, if its callback was heard."""
         task_id = self._task_of(intent.nonce or "")
         if task_id is None:
             return None
         try:
             record = await self._record(task_id)
-        except TopazError:  # the submit's own error says more
-            return None
+        except TopazError as error:
+            _log.warning(
+                "Task %s is probably that of a submit whose answer was lost, but could not be "
+                "asked about: %s", task_id, error.message,
+            )  # fmt: skip
+            self.soon(task_id, intent.nonce or "")
+            return Found(task_id, is_certain=False)
         if not agrees(record, intent, self._wire):
             return None
         _log.warning("Its callback tells what the lost answer would have: task %s.", task_id)
-        return task_id
+        return Found(task_id, is_certain=True)
 
     async def _unknown(self) -> tuple[list[tuple[Journal, Entry]], bool]:
         """Return the unknown submits that a callback may tell of, and whether these are all."""
@@ -143,7 +163,7 @@ class Rescue:
         is_all = True
         for journal in self._journals():
             try:
-                entries = await journal.jobs("unknown")
+                entries = [*await journal.jobs("unknown"), *await journal.jobs("intent")]
             except JournalError as error:
                 is_all = False
                 _log.warning("The journal could not be read: %s", error.message)

@@ -82,6 +82,10 @@ def proxies(proxy: str | None, environment: Mapping[str, str] | None = None) -> 
     return proxy_for
 
 
+#: Bytes of the longest line of an answer's head.
+_LONGEST_LINE = 1 << 17
+
+
 @attrs.define
 class Contact:
     """What one request has met: hand it in as `trace_request_ctx`, `once` as a middleware."""
@@ -146,4 +150,7 @@ def make_session(
         timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout),
         trace_configs=[trace],
         trust_env=False,
+        # A paid task's id is not to be lost over a long header of somebody on the way.
+        max_line_size=_LONGEST_LINE,
+        max_field_size=_LONGEST_LINE,
     )

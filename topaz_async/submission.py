@@ -21,6 +21,7 @@ from .errors import (
 from .models import TaskState
 from .orders import Order
 from .ports import Answer, Claim, Entry, Intent, Journal, Limiter, Request
+from .rescue import Found
 from .retries import RetryTokens, asked_pause, pauses
 from .settings import RetryPolicy
 from .urls import are_apart, shown
@@ -83,7 +84,7 @@ class Submitter:
         tokens: RetryTokens,
         journal_of: Callable[[Intent], Journal | None] = lambda intent: None,
         on_made: Callable[[str, Intent], None] = lambda task_id, intent: None,
-        found: Callable[[Intent], Awaitable[str | None]] | None = None,
+        found: Callable[[Intent], Awaitable[Found | None]] | None = None,
     ) -> None:
         self._exchange = exchange
         self._wire = wire
@@ -287,8 +288,11 @@ class Submitter:
             try:
                 outcome = await self._send(order, request)
                 if isinstance(outcome, Unknown) and self._found is not None:
-                    task_id = await self._found(order.intent)
-                    outcome = outcome if task_id is None else Made(task_id)
+                    found = await self._found(order.intent)
+                    if found is not None and found.is_certain:
+                        outcome = Made(found.task_id)
+                    elif found is not None:
+                        outcome = _naming(outcome, found.task_id)
             except BaseException:
                 # Cut off, by aclose() or with the loop.  A journal that lives on would wait for
                 # an answer that nobody can write down any more.
@@ -342,6 +346,14 @@ class Submitter:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await self._debts.aclose()
+
+
+def _naming(outcome: Unknown, task_id: str) -> Unknown:
+    """Return the outcome with the task that it probably made, unless it names one."""
+    named = outcome.error.task_id or task_id
+    error = outcome.error.about(task_id=named)
+    error.hint = next_step(named, error.reference)
+    return Unknown(error)
 
 
 def _has_failed(entry: Entry) -> bool:

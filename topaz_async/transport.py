@@ -174,6 +174,7 @@ class Transport:
         self._local_addr = local_addr
         #: By whether each of its requests gets a new connection.
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._retired: list[aiohttp.ClientSession] = []
         self._gate = asyncio.Semaphore(in_flight)
         self._closed = False
 
@@ -270,7 +271,8 @@ class Transport:
                 filename=request.file.name,
                 content_type=request.file.content_type,
             )
-        session = self._open(fresh=self._fresh or (request.file is not None and request.file.once))
+        is_once = request.file is not None and request.file.once
+        session = self._open(fresh=self._fresh or request.fresh or is_once)
         async with session.request(
             request.method,
             URL(request.url, encoded=True),
@@ -340,8 +342,14 @@ class Transport:
     async def aclose(self) -> None:
         """Close the sessions and their connections; twice is fine."""
         self._closed = True
-        while self._sessions:
-            await self._sessions.popitem()[1].close()
+        self.retire()
+        while self._retired:
+            await self._retired.pop().close()
+
+    def retire(self) -> None:
+        """Use the kept connections no more: one of them has answered another question."""
+        self._retired += self._sessions.values()
+        self._sessions = {}
 
 
 def _may_repeat(request: Request, failure: TopazError) -> bool:

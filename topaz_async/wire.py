@@ -178,6 +178,7 @@ class Wire:
             body=json.dumps({"url": url}).encode(),
             repeat=Repeat.FREELY,
             timeout=self.timeouts.poll,
+            fresh=True,
         )
 
     def _ask(self, name: str, path: str, query: Mapping[str, str], repeat: Repeat) -> Request:
@@ -211,6 +212,7 @@ class Wire:
             body=_encoded({"fileUrl": url, "uploadPath": folder, "fileName": name}),
             repeat=Repeat.FREELY,
             timeout=self.timeouts.fetch,
+            fresh=True,
         )
 
     # -- answers ----------------------------------------------------------------------------
@@ -291,7 +293,7 @@ class Wire:
             raise failed from None
         named = data.get("taskId")
         if isinstance(named, str) and named and named != task_id:
-            raise ResponseError(
+            stray = ResponseError(
                 f"The service was asked about task {clean(task_id, 80)} and answered about "
                 f"another, {clean(named, 80)}.",
                 code=envelope.code,
@@ -300,6 +302,8 @@ class Wire:
                 billed="unknown",
                 hint=_NOT_OUR_PROTOCOL,
             )
+            stray.is_stray = True
+            raise stray
         return record_from_wire(data, task_id, self.redact, digest)
 
     def balance(self, answer: Answer) -> float:
