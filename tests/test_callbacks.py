@@ -474,3 +474,43 @@ def test_no_signed_bytes_raise(body: bytes, query: str) -> None:
     scope = {"type": "http", "method": "POST", "headers": raw, "query_string": query.encode()}
     run_on_a_loop(hub.asgi(scope, receive, send))
     assert said[0]["status"] < 500
+
+
+async def test_a_sender_that_keeps_its_connection_is_not_cut() -> None:
+    """It has brought requests all the time: only silence is counted."""
+    hub, ear = hub_with_ear(timeout=0.2)
+    async with hub.serve(port=0, path="/kie") as url:
+        port = int(url.split(":")[2].split("/")[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for number in range(12):
+            body = body_of(f"task-{number}")
+            pairs = [f"{name}: {value}" for name, value in signed(f"task-{number}")]
+            lines = ["POST /kie HTTP/1.1", "Host: localhost", *pairs]
+            head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""])
+            writer.write(head.encode() + body)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert b" 200 " in answer.split(b"\r\n")[0]
+            size = int(answer.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+            await reader.readexactly(size)
+            await asyncio.sleep(0.04)
+        writer.close()
+    assert 12 == len(ear.heard)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_who_asks_before_the_body_is_told_to_go_on(server: str) -> None:
+    """Some senders wait for that, and send no body before."""
+    hub, ear = hub_with_ear(timeout=1.0)
+    async with receiving(server, hub) as url:
+        port = int(url.split(":")[2].split("/")[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        body = body_of()
+        pairs = [f"{name}: {value}" for name, value in signed()]
+        lines = ["POST /kie HTTP/1.1", "Host: localhost", *pairs, f"Content-Length: {len(body)}"]
+        writer.write("\r\n".join([*lines, "Expect: 100-continue", "", ""]).encode())
+        async with asyncio.timeout(3):
+            assert b"100 Continue" in await reader.readuntil(b"\r\n\r\n")
+            writer.write(body)
+            assert b" 200 " in (await reader.readline())
+        writer.close()
+    assert 1 == len(ear.heard)

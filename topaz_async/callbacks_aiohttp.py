@@ -44,10 +44,16 @@ async def serve(
         raise ConfigurationError(f"The path {clean(path, 80)!r} does not begin with a slash.")
     take = _handler(hub, asyncio.Semaphore(_MOST))
     busy: set[object] = set()
+    #: When each connection has brought its last request.
+    heard: dict[object, float] = {}
+    clock = asyncio.get_running_loop().time
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         busy.add(request.protocol)
         try:
+            # An application of aiohttp's does this by itself; without it the body never comes.
+            if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
+                request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             if request.path != path:
                 return _response(hub.refused(404, "There is nothing here."))
             if request.method != "POST":
@@ -59,13 +65,14 @@ async def serve(
             _log.exception("A callback could not be taken.")
             raise
         finally:
+            heard[request.protocol] = clock()
             busy.discard(request.protocol)
 
     # One path needs no router; the service sends nothing packed.
     server = web.Server(answer, access_log=None, logger=_quiet, auto_decompress=False)
     runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
-    reaper = asyncio.create_task(_reap(server, busy, hub.timeout))
+    reaper = asyncio.create_task(_reap(server, busy, heard, hub.timeout))
     try:
         try:
             await web.TCPSite(runner, host, port, ssl_context=ssl).start()
@@ -82,19 +89,26 @@ async def serve(
         await runner.cleanup()
 
 
-async def _reap(server: web.Server, busy: Collection[object], seconds: float) -> None:
+async def _reap(
+    server: web.Server,
+    busy: Collection[object],
+    heard: dict[object, float],
+    seconds: float,
+) -> None:
     """Cut connections that bring no request for so long: headers sent drop by drop, or none."""
     idle: dict[web.RequestHandler, float] = {}
     clock = asyncio.get_running_loop().time
     while True:
         await asyncio.sleep(seconds / 4)
+        for gone in heard.keys() - set(server.connections):
+            del heard[gone]
         idle = {
             connection: idle.get(connection, clock())
             for connection in server.connections
             if connection not in busy
         }
         for connection, since in idle.items():
-            if clock() - since >= seconds:
+            if clock() - max(since, heard.get(connection, since)) >= seconds:
                 connection.force_close()
 
 
