@@ -38,7 +38,7 @@ FLOORS: list[set[str]] = [
     {"transport", "polling", "downloads", "limiter", "debts", "journal", "rescue"},
     {"job", "memory", "uploader", "submission"},
     {"engine"},
-    {"files"},
+    {"buying", "files", "recovery"},
     {"chapters"},
     {"batch"},
     {"client"},

@@ -9,39 +9,33 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakSet
 
 import attrs
 
+from .buying import Buyer
 from .calls import Call, Calls
-from .engine import Engine, since, traits_of
+from .engine import Engine
 from .errors import (
     Billed,
     ConfigurationError,
     DownloadError,
     InvalidInputError,
-    JournalError,
-    NotFoundError,
-    ReferenceConflictError,
-    SubmitUnknownError,
     TopazError,
-    ValidationError,
     WaitTimeoutError,
-    clean,
 )
 from .files import Files
 from .job import Job, JobClient, known_id
-from .models import TaskRecord, UpscaleFactor, UpscaleInput, UpscaleResult
-from .orders import Order, Video, make_order, nonce_in
+from .models import TaskRecord, UpscaleFactor, UpscaleResult
+from .orders import Order, Video, make_order
 from .ports import Journal
-from .purse import Purse
-from .rescue import agrees
+from .recovery import Recovery
 from .results import settle
 from .settings import Budget, PollPolicy, Quotas, RetryPolicy, Timeouts
-from .submission import next_step, still_unknown
+from .submission import still_unknown
 from .targets import Target
 from .telling import LAST_WORD, Teller
 from .texts import quoted
@@ -71,18 +65,6 @@ def _found_at(target: Target, paths: Sequence[str]) -> Path | None:
     """Return the newest of the paths where a file lies that the target is, or holds."""
     found = map(Path, reversed(paths))
     return next((path for path in found if target.is_at(path) and path.is_file()), None)
-
-
-def _when_ended(order: Order, work: Callable[[], None]) -> None:
-    """Do it when the order's exchange has ended: a caller that is cancelled leaves before that."""
-    if order.exchange is None or order.exchange.done():
-        work()
-    else:
-        order.exchange.add_done_callback(lambda exchange: work())
-
-
-def _settle_cost(purse: Purse, order: Order, cost: float) -> None:
-    (purse.spent if order.may_have_bought else purse.release)(cost)
 
 
 class Chapters:
@@ -135,13 +117,13 @@ class Chapters:
             quotas=quotas,
             **options,
         )
+        self._buyer = Buyer(self._parts)
+        self._recovery = Recovery(self._parts, callback_url)
         self.files = Files(self._parts)
         self.uploader = self._parts.uploader
         self._result_life = quotas.result_life
         #: Whatever else must end with the client.
         self.batches: WeakSet[Closable] = WeakSet()
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._binding = asyncio.Lock()
         self._closing: asyncio.Future[None] | None = None
 
     async def aclose(self) -> None:
@@ -220,29 +202,9 @@ class Chapters:
     async def submit(self, call: Call, order: Order, on_progress: OnProgress | None = None) -> Job:
         self._parts.learn_soon()
         self._parts.doorbell.listen()
-        reference = order.intent.reference
-        lock = self._lock_of(reference)
-        order.is_open = reference is not None
-        try:
-            await self._parts.submitter.weigh_consent(order)
-            async with lock:
-                task_id = await self._known(order)
-                order.is_open = False
-                if task_id is None:
-                    task_id = await self._bought(order, on_progress)
-        except asyncio.CancelledError:
-            call.asks_for(reference)
-            call.task_id, call.billed = order.task_id, order.billed
-            if order.sent:
-                call.where = "its createTask is under way"
-            elif not order.is_open:
-                call.where = "nothing was submitted"
-            raise
-        except TopazError as error:
-            raise error.about(reference=reference) from None
-        call.task_id, call.billed = task_id, "yes"
+        task_id = await self._buyer.submit(call, order, on_progress)
         call.is_only_trace = not self.keeps_a_journal
-        return Job(task_id, reference, self._client)
+        return Job(task_id, order.intent.reference, self._client)
 
     @staticmethod
     async def tell(on_submit: OnSubmit | None, job: Job, seconds: float | None) -> None:
@@ -257,73 +219,6 @@ class Chapters:
             asyncio.get_running_loop().call_later(LAST_WORD, teller.cancel)
             raise
         teller.cancel()
-
-    def _lock_of(self, reference: str | None) -> asyncio.Lock:
-        """Return the lock under which submits of one reference queue, so that one uploads."""
-        if reference is None:
-            return asyncio.Lock()
-        return self._locks.setdefault(reference, asyncio.Lock())
-
-    async def _known(self, order: Order) -> str | None:
-        """Return the task that the order's reference stands for already, or None."""
-        if order.resubmit_unknown:  # the consent is for what nobody knows
-            await self._check_consent(order, await self._find_again())
-        try:
-            return await self._parts.submitter.known(order)
-        except SubmitUnknownError:
-            await self._find_again()
-            return await self._parts.submitter.known(order)
-
-    async def _check_consent(self, order: Order, told: Mapping[str, str]) -> None:
-        """Raise when a callback names the task, and only the service could not be asked."""
-        journal = self._parts.memory.journal_of(order.intent)
-        if journal is None or order.intent.reference is None or not told:
-            return
-        entry = await journal.find(order.intent.reference)
-        if entry is None or entry.submit != "unknown" or entry.intent.nonce not in told:
-            return
-        error = still_unknown(entry)
-        error.task_id = told.get(entry.intent.nonce or "")
-        error.hint = next_step(error.task_id, error.reference)
-        raise error
-
-    async def _find_again(self) -> dict[str, str]:
-        """Bind unknown submits whose callback has come, wherever it was received.
-
-        Returns:
-            The nonces of those of which the service could not be asked, with their tasks.
-        """
-        await self._parts.rings.catch_up()
-        return await self._parts.rescue.all_heard()
-
-    async def _bought(self, order: Order, on_progress: OnProgress | None) -> str:
-        """Buy, and prepare for the callback."""
-        task_id = await self._buy(order, on_progress)
-        if order.callback_url is not None:
-            self._parts.doorbell.expects(task_id, order.callback_url)
-        return task_id
-
-    async def _buy(self, order: Order, on_progress: OnProgress | None) -> str:
-        purse = self._parts.purse
-        cost = 0.0 if purse is None else await purse.reserve(order.intent)
-        try:
-            if order.media is not None:
-                content = order.intent.content_hash
-                sent = await self.uploader.once(order.media, content, on_progress)
-                order.uploaded_to(sent.url)
-            return await self._submitted(order)
-        finally:
-            if purse is not None:
-                _when_ended(order, lambda: _settle_cost(purse, order, cost))
-
-    async def _submitted(self, order: Order) -> str:
-        try:
-            return await self._parts.submitter.submit(order)
-        except (ValidationError, NotFoundError, SubmitUnknownError):
-            if order.media is not None and isinstance(order.input, UpscaleInput):
-                # The service may have found nothing there: the next attempt uploads anew.
-                self._parts.shelf.forget(order.input.video_url)
-            raise
 
     async def wait(
         self, job: Job, seconds: float | None, on_update: OnUpdate | None
@@ -406,64 +301,18 @@ class Chapters:
         return UpscaleResult(entry.task_id, entry.result_urls, record, place, reference)
 
     async def unfinished(self) -> list[Job]:
-        await self._parts.submitter.catch_up()
-        await self._find_again()
-        jobs = []
-        for entry in await self._parts.memory.jobs("unfinished"):
-            if entry.task_id is not None:
-                self._parts.poller.made(entry.task_id, traits_of(entry.intent), ago=since(entry))
-                if self._callback_url is not None and entry.intent.nonce is not None:
-                    self._parts.doorbell.expects(entry.task_id, self._callback_url)
-            jobs.append(
-                Job(
-                    entry.task_id or "",
-                    entry.intent.reference,
-                    self._client,
-                    unknown=entry.task_id is None,
-                )
+        return [
+            Job(
+                entry.task_id or "",
+                entry.intent.reference,
+                self._client,
+                unknown=entry.task_id is None,
             )
-        return jobs
+            for entry in await self._recovery.unfinished()
+        ]
 
     async def bind(self, reference: str, job: Job) -> Job:
-        entry = await self._parts.memory.journal.find(reference)
-        if entry is None:
-            raise JournalError(
-                f"No submit of the reference {clean(reference, 80)!r} is known.",
-                reference=reference,
-            )
-        record = await self.fetch(job)
-        wire = self._parts.wire
-        # Of several attempts the nonce tells which one it was.
-        nonce = nonce_in(wire.sent_callback(record) or "")
-        if nonce is not None and nonce != entry.intent.nonce:
-            attempts = [
-                each
-                for each in await self._parts.memory.journal.jobs()
-                if each.intent.nonce == nonce
-            ]
-            # An attempt that was refused and repeated has the nonce of the one that was lost.
-            attempts.sort(key=lambda each: each.submit not in ("unknown", "intent"))
-            entry = attempts[0] if attempts else entry
-        if entry.intent.reference != reference or not agrees(record, entry.intent, wire):
-            model, sent = wire.sent_input(record)
-            raise ReferenceConflictError(
-                f"Task {job.task_id} is not what {clean(reference, 80)!r} submitted: it is "
-                f"{clean(model, 80)} with {clean(sent, 200)}.",
-                task_id=job.task_id,
-                reference=reference,
-                billed="unknown",
-            )
-        async with self._binding:  # of two references only one gets it
-            for other in await self._parts.memory.journal.jobs("made"):
-                if other.task_id == job.task_id and other.intent.reference != reference:
-                    raise ReferenceConflictError(
-                        f"Task {job.task_id} is that of {clean(other.intent.reference, 80)!r} "
-                        "already.",
-                        task_id=job.task_id,
-                        reference=reference,
-                        billed="unknown",
-                    )
-            await self._parts.memory.journal.bind(entry.id, job.task_id)
+        await self._recovery.bind(reference, await self._known_id(job))
         return attrs.evolve(job, reference=reference)
 
     async def download(

@@ -200,6 +200,15 @@ class Engine:
         await self.rings.catch_up()
         return await self.rescue.task_for(intent)
 
+    async def find_again(self) -> dict[str, str]:
+        """Bind unknown submits whose callback has come, wherever it was received.
+
+        Returns:
+            The nonces of those of which the service could not be asked, with their tasks.
+        """
+        await self.rings.catch_up()
+        return await self.rescue.all_heard()
+
     def _made(self, task_id: str, intent: Intent) -> None:
         self.poller.made(task_id, traits_of(intent))
 
