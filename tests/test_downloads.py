@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import bz2
 import errno
 import gzip
 import logging
+import lzma
 import mmap
 import os
 import subprocess
@@ -58,6 +60,8 @@ from .byteserver import (
 ROOT = Path(__file__).parents[1]
 FILM = b"\x00\x00\x00\x18ftypisom" + bytes(12) + b"\0\0\0\x08moov" + bytes(range(256)) * 40
 #: A film of one box of 30 000 bytes, of which 10 000 are in the packing.
+#: Nobody unpacks this.
+_PACKED = "Content-Encoding: x-unheard-of"
 CUT_PACKING = gzip.compress(FILM[:24] + (30_000).to_bytes(4) + b"mdat" + bytes(10_000))
 CHUNKED = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -289,6 +293,14 @@ BAD: dict[str, tuple[Script, type[FileError], str]] = {
         "a text",
     ),
     "a packed page": (answer(http(gzip.compress(PAGE))), IntegrityError, "a gzip archive"),
+    **{
+        f"packed by {name}": (answer(http(packed, "200 OK", _PACKED)), IntegrityError, "archive")
+        for name, packed in {
+            "bzip2": bz2.compress(FILM),
+            "xz": lzma.compress(FILM),
+            "zstd": b"\x28\xb5\x2f\xfd\x04\x00\x99\xff",
+        }.items()
+    },
     "a PDF": (answer(http(b"%PDF-1.7\n\xff\xff")), IntegrityError, "a PDF document"),
     "nothing": (answer(http()), IntegrityError, "is empty"),
     "a part said to be all": (

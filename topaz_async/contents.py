@@ -18,6 +18,12 @@ _READ = re.compile(r"\s*(text/|application/([\w.-]+\+)?(json|xml|xhtml|javascrip
 _OTHERS = {
     b"%PDF-": "a PDF document",
     b"\x1f\x8b": "a gzip archive",
+    b"\x1f\x9d": "a compress archive",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ\0": "an xz archive",
+    b"(\xb5/\xfd": "a zstd archive",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a rar archive",
     b"PK\x03\x04": "a zip archive",
 }
 

@@ -13,10 +13,10 @@ from .texts import usable_id
 
 __all__ = ["RingReader", "RingWriter", "rings_beside"]
 
-#: Bytes after which a new file is begun: about ten thousand rings.
-_LARGEST = 1 << 20
+#: Bytes after which a new file is begun: about nine thousand rings.
+_LARGEST = 1 << 19
 #: The most that is read at a time, and the longest line, in bytes.
-_MOST, _LONGEST = 4 * _LARGEST, 4096
+_MOST, _LONGEST = 8 * _LARGEST, 4096
 
 
 def rings_beside(journal: object) -> str | None:
