@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from topaz_async import Progress, TaskRecord, errors
+from topaz_async.advice import next_step
 from topaz_async.cli.display import duration
 from topaz_async.cli.exits import (
     EXIT_CODES,
@@ -25,7 +26,6 @@ from topaz_async.errors import SubmitUnknownError, TopazError, ValidationError
 from topaz_async.job import Job
 from topaz_async.ports import Answer
 from topaz_async.settings import Timeouts
-from topaz_async.submission import next_step
 from topaz_async.wire import Wire
 
 

@@ -27,7 +27,7 @@ FLOORS: list[set[str]] = [
         "signed_urls",
     },
     {"models", "settings", "ports", "media", "envelope", "access", "ring_watch", "hosts", "marks"},
-    {"report", "survival", "notices", "callbacks_asgi", "callbacks_events", "guard"},
+    {"advice", "report", "survival", "notices", "callbacks_asgi", "callbacks_events", "guard"},
     {"schedule", "callbacks_aiohttp"},
     {"experience"},
     {"watching", "results", "retries", "sessions", "targets", "uploads", "orders", "purse"},

@@ -571,7 +571,7 @@ async def test_an_unknown_submit_without_a_reference(tmp_path: Path) -> None:
             with pytest.raises(SubmitUnknownError, match="submit without a reference") as caught:
                 await ask()
             assert "unknown" == caught.value.billed
-            assert "Nothing holds a second submit back" in str(caught.value)
+            assert "nothing holds a second submit back" in str(caught.value)
 
 
 async def test_after_consent_only_the_new_task_is_recovered(

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from weakref import WeakValueDictionary
 
+from .advice import next_step, still_unknown
 from .calls import Call
 from .engine import Engine
 from .errors import NotFoundError, SubmitUnknownError, TopazError, ValidationError
 from .models import UpscaleInput
 from .orders import Order
 from .purse import Purse
-from .submission import next_step, still_unknown
 from .transfers import OnProgress
 
 __all__ = ["Buyer"]

@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 import attrs
 
+from .advice import still_unknown
 from .buying import Buyer
 from .calls import Call, Calls
 from .engine import Engine
@@ -35,7 +36,6 @@ from .ports import Journal
 from .recovery import Recovery
 from .results import settle
 from .settings import Budget, PollPolicy, Quotas, RetryPolicy, Timeouts
-from .submission import still_unknown
 from .targets import Target
 from .telling import LAST_WORD, Teller
 from .texts import quoted

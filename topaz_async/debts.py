@@ -7,20 +7,18 @@ import logging
 
 import attrs
 
+from .advice import NAMED
 from .errors import JournalError, clean
 from .journal_changes import BoundError
 from .ports import Entry, Journal
-from .texts import usable_id
 from .wire import Made, Refused, Unknown
 
-__all__ = ["Debts", "named_in"]
+__all__ = ["Debts"]
 
 _log = logging.getLogger("topaz_async")
 
 #: Seconds before a journal is tried again: the first pause, its growth, and the longest.
 _FIRST, _GROWTH, _LONGEST = 0.5, 2.0, 5.0
-
-_NAMED = "The answer named task "
 
 #: What became of a submit.
 Outcome = Made | Refused | Unknown
@@ -41,15 +39,8 @@ class _Debt:
         else:
             words, doubtful = outcome.error.message, outcome.error.task_id
             if doubtful is not None:  # an id in a place that leaves a doubt is kept as words
-                words = f"{_NAMED}{doubtful}. {words}"
+                words = f"{NAMED}{doubtful}. {words}"
             await self.journal.lose(entry_id, outcome.error.code, words)
-
-
-def named_in(words: str | None) -> str | None:
-    """Return the task id that words of an unknown submit were kept with, or None."""
-    if words is None or not words.startswith(_NAMED):
-        return None
-    return usable_id(words.removeprefix(_NAMED).partition(". ")[0])
 
 
 class Debts:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from .advice import next_step
 from .errors import ConfigurationError, SubmitUnknownError
 from .models import TaskRecord, UpscaleResult
 from .transfers import OnProgress
@@ -107,25 +108,17 @@ class Job:
 
 def known_id(job: Job) -> str:
     """Return a job's task id; raise `SubmitUnknownError` when nobody knows whether it has one."""
-    if job.unknown:
-        whose = "a submit without a reference"
-        hint = (
-            "Look for it in the account's task log: wait_for_result(task_id) waits for what you "
-            "find. Nothing holds a second submit back, and it pays twice if it exists."
-        )
-        if job.reference is not None:
-            whose = f"the submit of {job.reference!r}"
-            hint = (
-                "Look for it in the account's task log: client.bind(reference, task_id) "
-                "binds it, submit(..., resubmit_unknown=True) risks paying twice."
-            )
-        raise SubmitUnknownError(
-            f"Nobody knows whether {whose} made a task.",
-            reference=job.reference,
-            billed="unknown",
-            hint=hint,
-        )
-    return job.task_id
+    if not job.unknown:
+        return job.task_id
+    whose = "a submit without a reference"
+    if job.reference is not None:
+        whose = f"the submit of {job.reference!r}"
+    raise SubmitUnknownError(
+        f"Nobody knows whether {whose} made a task.",
+        reference=job.reference,
+        billed="unknown",
+        hint=next_step(None, job.reference),
+    )
 
 
 def _unpickled(task_id: str, reference: str | None, unknown: bool) -> Job:

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
-from .debts import Debts, named_in
+from .advice import conflict_of, next_step, still_unknown
+from .debts import Debts
 from .errors import (
     ConnectError,
     RateLimitError,
@@ -24,38 +25,11 @@ from .ports import Answer, Claim, Entry, Intent, Journal, Limiter, Request
 from .rescue import Found
 from .retries import RetryTokens, asked_pause, pauses
 from .settings import RetryPolicy
-from .urls import are_apart, shown
 from .wire import Made, Refused, Unknown, Wire
 
-__all__ = ["Submitter", "conflict_of", "next_step", "still_unknown"]
+__all__ = ["Submitter"]
 
 _log = logging.getLogger("topaz_async")
-
-_ASK_FIRST = (
-    "Look for it in the account's task log and balance before you submit again: with a journal, "
-    "client.bind(reference, task_id) binds what you find; resubmit_unknown=True is your consent "
-    "to pay twice if it exists."
-)
-_NOTHING_HOLDS = (
-    "Look for it in the account's task log and balance before you submit again: without a "
-    "reference nothing holds a second submit back, and it pays twice if it exists. "
-    "wait_for_result(task_id) waits for what you find."
-)
-
-
-def next_step(task_id: str | None, reference: str | None) -> str:
-    """Return what to do about a submit of which nobody knows what it made."""
-    if task_id is not None and reference is not None:
-        return (
-            f"fetch_task({task_id!r}) tells whether it is yours, and bind({reference!r}, "
-            f"{task_id!r}) binds it to its reference."
-        )
-    if task_id is not None:
-        return (
-            f"fetch_task({task_id!r}) tells whether it is yours, and wait_for_result waits for "
-            "it; a second submit pays twice if it is."
-        )
-    return _NOTHING_HOLDS if reference is None else _ASK_FIRST
 
 
 class Submitter:
@@ -373,48 +347,3 @@ def _tell_late(task: asyncio.Task[Any], order: Order) -> None:
         _log.warning("A createTask whose caller had left failed%s: %s", name, error)
     elif isinstance(task.result(), Unknown):
         _log.warning("A createTask whose caller had left is unknown%s.", name)
-
-
-def conflict_of(entry: Entry, intent: Intent, *, freed_by: str) -> ReferenceConflictError:
-    """Return the error of a reference that stands for other work than it is to stand for now.
-
-    Args:
-        entry: What it stands for.
-        intent: What was to be submitted.
-        freed_by: What makes the reference free again, in words.
-    """
-    name = f"The reference {clean(entry.intent.reference, 80)!r}"
-    if are_apart(entry.intent.service, intent.service):
-        what = (
-            f"{name} stands for work at {shown(entry.intent.service or '')} already, and this is "
-            f"{shown(intent.service or '')}."
-        )
-        hint = "Keep a journal for each: what a sandbox has rehearsed was not bought."
-    else:
-        what = f"{name} stands for other work already."
-        hint = (
-            "Use one reference for one video, model and factor, or pass the fingerprint= that "
-            f"tells it from other work; {freed_by} frees it, and the next submit buys anew."
-        )
-    return ReferenceConflictError(
-        what, reference=entry.intent.reference, task_id=entry.task_id, hint=hint
-    )
-
-
-def still_unknown(entry: Entry) -> SubmitUnknownError:
-    """Return the error of a submit that an earlier call or process left without an answer."""
-    task_id = entry.task_id or named_in(entry.words)
-    named = "" if task_id is None else f"; it named task {task_id}"
-    error = SubmitUnknownError(
-        f"An earlier submit of {clean(entry.intent.reference, 80)!r}, of "
-        f"{entry.created_at:%Y-%m-%d %H:%M:%S} UTC, never got a clear answer{named}.",
-        code=entry.code,
-        reference=entry.intent.reference,
-        task_id=task_id,
-        billed="unknown",
-        hint=next_step(task_id, entry.intent.reference),
-    )
-    error.fingerprint = entry.intent.fingerprint
-    error.sent_at = entry.created_at
-    error.words = entry.words
-    return error

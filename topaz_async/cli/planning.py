@@ -9,13 +9,13 @@ from typing import Literal
 
 import attrs
 
+from ..advice import conflict_of, still_unknown
 from ..errors import InvalidInputError, TopazError
 from ..models import TaskState
 from ..orders import Order, make_order
 from ..ports import Entry, Journal
 from ..purse import estimate
 from ..settings import PRICES
-from ..submission import conflict_of, still_unknown
 from ..targets import Target
 from .wishes import Wish
 

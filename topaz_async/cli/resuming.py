@@ -8,8 +8,8 @@ from pathlib import Path
 
 import attrs
 
+from ..advice import still_unknown
 from ..ports import Entry, Journal
-from ..submission import still_unknown
 from ..urls import are_apart
 from .batches import Batch, Batches
 from .entries import opened
