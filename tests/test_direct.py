@@ -10,6 +10,7 @@ import math
 import os
 import random
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from topaz_async.marks import Mark
 from topaz_async.media import is_cut
 from topaz_async.parts import Part
 from topaz_async.writing import ROOM, Disk, Writer
+
+from .byteserver import until
 
 #: Bytes of a batch, at first and when they come quickly.
 LEAST, BATCH = 1 << 20, 4 << 20
@@ -191,9 +194,11 @@ async def test_a_cancelled_flush_leaves_nobody_writing(
 ) -> None:
     """What is being written ends before the file is taken away; what is not is not begun."""
     usual, ended = Part.write, list[int]()
+    begun, free = threading.Event(), threading.Event()
 
     def slowly(part: Part, data: memoryview) -> None:
-        time.sleep(0.2)
+        begun.set()
+        assert free.wait(10)
         usual(part, data)
         ended.append(part.size)
 
@@ -202,12 +207,13 @@ async def test_a_cancelled_flush_leaves_nobody_writing(
     writer = Writer(part, disk)
     await writer.put(FILM[: LEAST + 1000])
     flushing = asyncio.ensure_future(writer.flush(cut=cut))
-    await asyncio.sleep(0.05)
+    await until(begun.is_set)
     flushing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await flushing
     assert [] == ended
     disk.drop()
+    free.set()
     await disk.do(lambda: ended.append(0))
     assert [LEAST, 0] == ended
 

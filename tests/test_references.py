@@ -215,12 +215,14 @@ async def test_who_waits_for_a_reference_gets_no_other_work(tmp_path: Path) -> N
     """
     go_on, looks_again = asyncio.Event(), asyncio.Event()
     looks_again.set()
+    looks = list[str]()
 
     class Slow(SqliteJournal):
         async def find(self, reference: str) -> Entry | None:
             while True:
                 await looks_again.wait()
                 found = await super().find(reference)
+                looks.append(reference)
                 if looks_again.is_set():
                     return found
 
@@ -240,7 +242,7 @@ async def test_who_waits_for_a_reference_gets_no_other_work(tmp_path: Path) -> N
         first = asyncio.create_task(one.submit(urls[0], reference="r"))
         await until(lambda: server.requests)
         waiting = asyncio.create_task(other.submit(urls[0], reference="r"))
-        await asyncio.sleep(0.1)
+        await until(lambda: len(looks) > 1)  # it waits for what the first will be answered
         looks_again.clear()
         go_on.set()
         with pytest.raises(InsufficientCreditsError):

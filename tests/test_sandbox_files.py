@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
@@ -122,14 +123,14 @@ async def test_what_is_not_there_is_an_html_404(plain: Plain) -> None:
 
 async def test_a_link_dies_when_its_time_has_come(plain: Plain) -> None:
     """With link_seconds a result is served until then, and is 404 from then on."""
-    async with Sandbox(link_seconds=0.15) as sandbox:
+    async with Sandbox(link_seconds=0.5) as sandbox:
         plain.sandbox = sandbox
         task = await plain.upscaled(tiny())
         (url,) = task.result_urls
         assert (await get(plain, url))[0] == 200
-        import asyncio
-
-        await asyncio.sleep(0.16)
+        async with asyncio.timeout(5):
+            while (await get(plain, url))[0] == 200:
+                await asyncio.sleep(0.05)
         assert (await get(plain, url))[0] == 404
 
 
