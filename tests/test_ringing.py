@@ -385,6 +385,47 @@ async def test_bind_finds_the_attempt_by_its_nonce(
             await topaz.bind("never", first)
 
 
+async def test_bind_takes_no_attempt_of_another_reference(
+    signing: Sandbox, url: str, tmp_path: Path
+) -> None:
+    """The same work was lost under two references: the callback URL tells the tasks apart."""
+    signing.add_fault(Fault("createTask", "lost_reply", times=2))
+    signing.add_fault(Fault("callback", "lost", times=None))
+    async with listener(signing, None, url, journal=tmp_path / "j.sqlite") as topaz:
+        for reference in ("a", "b"):
+            with pytest.raises(SubmitUnknownError):
+                await topaz.submit(VIDEO, reference=reference)
+        of_a, of_b = signing.books.tasks
+        with pytest.raises(ReferenceConflictError, match="is not what 'a' submitted"):
+            await topaz.bind("a", of_b)
+        assert [] == await topaz.journal.jobs("made")
+        for reference, task_id in (("b", of_b), ("a", of_a)):
+            await topaz.bind(reference, task_id)
+            entry = await topaz.journal.find(reference)
+            assert entry is not None
+            assert task_id == entry.task_id
+
+
+async def test_bind_takes_the_lost_attempt_and_not_the_refused_one_before_it(
+    signing: Sandbox, url: str, tmp_path: Path
+) -> None:
+    """A submit that is sent again has the nonce of the attempt that was refused."""
+    signing.add_fault(Fault("createTask", "answer", code=455, msg="maintenance"))
+    signing.add_fault(Fault("createTask", "lost_reply", times=2))
+    signing.add_fault(Fault("callback", "lost", times=None))
+    options = {"journal": tmp_path / "j.sqlite", "retry": RetryPolicy(first=0.01)}
+    async with listener(signing, None, url, **options) as topaz:
+        for again in (False, True):
+            with pytest.raises(SubmitUnknownError):
+                await topaz.submit(VIDEO, reference="r", resubmit_unknown=again)
+        first, _ = signing.books.tasks
+        await topaz.bind("r", first)
+        entries = await topaz.journal.jobs()
+    assert sorted([("refused", None), ("made", first), ("unknown", None)]) == sorted(
+        (entry.submit, entry.task_id) for entry in entries
+    )
+
+
 # -- between processes ------------------------------------------------------------------------
 
 
