@@ -26,6 +26,17 @@ SERVERS = ("aiohttp", "serve", "uvicorn")
 Pairs = list[tuple[str, str]]
 
 
+class Ear:
+    """Hears what a hub tells."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str | None, bool]] = []
+
+    def hear(self, task_id: str, nonce: str | None, *, is_signed: bool) -> bool:
+        self.heard.append((task_id, nonce, is_signed))
+        return True
+
+
 def signed(task_id: str = ID, *, key: str = KEY, at: float | None = None) -> Pairs:
     """Return the headers of a signed callback."""
     timestamp = str(int(time.time() if at is None else at))

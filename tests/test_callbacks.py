@@ -17,21 +17,10 @@ from hypothesis import given, settings, strategies as st
 from topaz_async import CallbackEvent, CallbackHub, CallbackReply, ConfigurationError
 from topaz_async.heard import Heard
 
-from .receivers import ID, KEY, SERVERS, Pairs, body_of, post, receiving, signed
+from .receivers import ID, KEY, SERVERS, Ear, Pairs, body_of, post, receiving, signed
 from .virtual_time import run_on_a_loop
 
 TAKEN = b'{"code":200,"msg":"success"}'
-
-
-class Ear:
-    """Hears what a hub tells."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[str, str | None, bool]] = []
-
-    def hear(self, task_id: str, nonce: str | None, *, is_signed: bool) -> bool:
-        self.heard.append((task_id, nonce, is_signed))
-        return True
 
 
 def hub_with_ear(**options: Any) -> tuple[CallbackHub, Ear]:

@@ -32,7 +32,7 @@ from topaz_async.sandbox import CopyEngine, Fault, Sandbox
 
 from .byteserver import ByteServer, Peer, accepted, http, say
 from .conftest import client_of
-from .receivers import KEY, body_of, signed
+from .receivers import KEY, Ear, body_of, signed
 from .virtual_time import run_on_a_loop
 
 #: So slow that a result within a second can only come from a ring.
@@ -166,6 +166,40 @@ async def test_proven_callbacks_need_no_look_of_their_own(
         signing.add_fault(Fault("callback", "late", seconds=0.3, times=None))
         await asyncio.gather(*(failed(topaz, reference=str(n)) for n in range(10)))
     assert 10 == signing.books.count("recordInfo") - before
+
+
+async def test_the_callback_of_a_recovered_task_is_waited_for_as_well(
+    signing: Sandbox, hub: CallbackHub, url: str, tmp_path: Path
+) -> None:
+    """An earlier run asked for it at the same place: one look, and the next when it comes."""
+    path, ear = tmp_path / "j.sqlite", Ear()
+    hub.attach(ear)
+    signing.add_fault(Fault("callback", "late", seconds=0.6))
+    async with listener(signing, None, url, journal=path) as before:
+        await before.submit(VIDEO, reference="r")
+    policy = PollPolicy(first=0.02, longest=0.02)
+    async with listener(signing, hub, url, polling=policy, journal=path) as topaz:
+        (job,) = [job async for job in topaz.recover()]
+        await failed(topaz)  # its callback proves the place
+        count = signing.books.count("recordInfo")
+        signing.add_fault(Fault("recordInfo", "state", state="generating"))
+        with pytest.raises(TaskFailedError):
+            await topaz.wait_for_result(job, timeout=5.0)
+        assert 2 == signing.books.count("recordInfo") - count
+        assert job.task_id in [task_id for task_id, *_ in ear.heard]
+
+
+async def test_a_recovered_task_may_be_unseen_for_a_while(signing: Sandbox, tmp_path: Path) -> None:
+    """As with a task of one's own, recordInfo may not know it yet."""
+    path = tmp_path / "j.sqlite"
+    async with client_of(signing, journal=path) as before:
+        await before.submit(VIDEO, reference="r")
+    signing.add_fault(Fault("recordInfo", "null_record", times=3))
+    async with client_of(signing, journal=path, quotas=UNLIMITED) as topaz:
+        (job,) = [job async for job in topaz.recover()]
+        with pytest.raises(TaskFailedError):
+            await topaz.wait_for_result(job, timeout=5.0)
+    assert 4 == signing.books.count("recordInfo")
 
 
 async def test_with_callbacks_switched_off_in_the_middle_every_job_resolves(
