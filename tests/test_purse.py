@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from topaz_async import TopazClient
-from topaz_async.errors import BudgetError
+from topaz_async.errors import BudgetError, TopazError
 from topaz_async.ports import Intent
 from topaz_async.purse import Purse, estimate
 from topaz_async.settings import PRICES, Budget
@@ -152,3 +153,67 @@ async def test_what_a_cancelled_caller_has_sent_counts_until_it_is_answered() ->
         with pytest.raises(BudgetError):
             await topaz.submit(url, seconds=10)
     assert (1, 5.0) == (made, balance)
+
+
+async def test_what_a_cancelled_caller_has_sent_is_free_again_when_it_is_refused() -> None:
+    arrived, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def service(peer: Peer) -> None:
+        await peer.request()
+        if arrived.is_set():
+            await peer.send(accepted())
+            return
+        arrived.set()
+        await may_answer.wait()
+        await peer.send(say(None, 402, "insufficient"))
+
+    url = "https://files.example/a.mp4"
+    async with (
+        ByteServer(service) as server,
+        TopazClient("key-of-a-test", base_url=server.url, budget=Budget(max_tasks=1)) as topaz,
+    ):
+        left = asyncio.create_task(topaz.submit(url))
+        await arrived.wait()
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        with pytest.raises(BudgetError):
+            await topaz.submit(url)
+        may_answer.set()
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    assert "task-1" == (await topaz.submit(url)).task_id
+                    break
+                except BudgetError:
+                    await asyncio.sleep(0.01)
+
+
+async def test_what_was_never_sent_is_free_again(tmp_path: Path) -> None:
+    """An upload that fails ends before anything is sent."""
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"\x00\x00\x00\x18ftypisom" + bytes(100))
+    uploads = 0
+
+    async def service(peer: Peer) -> None:
+        nonlocal uploads
+        request = await peer.request()
+        if "createTask" in request.path:
+            await peer.send(accepted())
+        elif uploads:
+            await peer.send(say({"downloadUrl": "https://files.example/a.mp4"}))
+        else:
+            uploads += 1
+            await peer.send(say(None, 400, "no such folder"))
+
+    async with (
+        ByteServer(service) as server,
+        TopazClient(
+            "key-of-a-test",
+            base_url=server.url,
+            upload_url=server.url,
+            budget=Budget(max_tasks=1),
+        ) as topaz,
+    ):
+        with pytest.raises(TopazError, match="no such folder"):
+            await topaz.submit(clip)
+        assert "task-1" == (await topaz.submit(clip)).task_id
