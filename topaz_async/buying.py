@@ -78,12 +78,13 @@ class Buyer:
 
     async def _known(self, order: Order) -> str | None:
         """Return the task that the order's reference stands for already, or None."""
-        if order.resubmit_unknown:  # the consent is for what nobody knows
-            await self._check_consent(order, await self._parts.find_again())
+        reference = order.intent.reference
+        if order.resubmit_unknown and reference is not None:  # for what nobody knows, and no more
+            await self._check_consent(order, await self._parts.find_again(reference))
         try:
             return await self._parts.submitter.known(order)
         except SubmitUnknownError:
-            await self._parts.find_again()
+            await self._parts.find_again(reference)
             return await self._parts.submitter.known(order)
 
     async def _check_consent(self, order: Order, told: Mapping[str, str]) -> None:

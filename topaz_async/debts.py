@@ -59,7 +59,7 @@ class Debts:
 
     def owed(self, reference: str) -> tuple[Entry, Outcome] | None:
         """Return what a reference came to and its journal does not know yet."""
-        for debt in self._debts:
+        for debt in reversed(self._debts):  # the last one knows most
             if debt.entry.intent.reference == reference:
                 return debt.entry, debt.outcome
         return None

@@ -147,6 +147,7 @@ class Engine:
             task_of=self.doorbell.task_of,
             record=self.record,
             on_bound=self._made,
+            grace=polling.grace,
         )
         self.doorbell.on_ring = self.poller.ring
         self.doorbell.on_missed = self.poller.wake
@@ -178,14 +179,16 @@ class Engine:
     async def _look(self, task_id: str, last: TaskRecord | None) -> TaskRecord:
         """Ask once for a task; the poller has its own way with failures."""
         request = self.wire.record_info(task_id, repeat=Repeat.NEVER)
-        return self._read(await self.ask(request), task_id, last)
+        return await self._read(await self.ask(request), task_id, last)
 
-    def _read(self, answer: Answer, task_id: str, last: TaskRecord | None = None) -> TaskRecord:
+    async def _read(
+        self, answer: Answer, task_id: str, last: TaskRecord | None = None
+    ) -> TaskRecord:
         try:
             return self.wire.record(answer, task_id, last)
         except ResponseError as error:
             if error.is_stray:
-                self.ask.retire()
+                await self.ask.retire()
             raise
 
     def _noted(self, record: TaskRecord) -> None:
@@ -200,14 +203,17 @@ class Engine:
         await self.rings.catch_up()
         return await self.rescue.task_for(intent)
 
-    async def find_again(self) -> dict[str, str]:
+    async def find_again(self, reference: str | None = None) -> dict[str, str]:
         """Bind unknown submits whose callback has come, wherever it was received.
+
+        Args:
+            reference: Only those of this one; None for all.
 
         Returns:
             The nonces of those of which the service could not be asked, with their tasks.
         """
         await self.rings.catch_up()
-        return await self.rescue.all_heard()
+        return await self.rescue.all_heard(reference)
 
     def _made(self, task_id: str, intent: Intent) -> None:
         self.poller.made(task_id, traits_of(intent))
@@ -234,7 +240,7 @@ class Engine:
             answer = await self.ask(self.wire.record_info(task_id))
         except TopazError as error:
             raise error.about(task_id=task_id, billed="unknown") from None
-        return self._read(answer, task_id)
+        return await self._read(answer, task_id)
 
     def _files(self, *, proxied: bool) -> aiohttp.ClientSession:
         """Return the session for results: it has never seen the key.
@@ -258,21 +264,27 @@ class Engine:
     async def aclose(self, grace: float) -> None:
         """End the waits, let a createTask under way end within `grace`, close every session."""
         self._is_closed = True
+        if self._learning is not None:
+            self._learning.cancel()
+            await asyncio.wait([self._learning])
+        try:
+            try:
+                await self.poller.aclose()
+                # A callback may tell until then what a createTask under way came to.
+                await self.submitter.aclose(grace)
+            finally:
+                await self._hear_no_more()
+            await self.memory.aclose(grace)
+        finally:  # also when the closing itself is cut short
+            self.downloader.close()
+            await self._close_sessions()
+
+    async def _hear_no_more(self) -> None:
         if self._hub is not None:
             self._hub.detach(self.doorbell)
         self.doorbell.close()
         await self.rings.aclose()
         await self.rescue.aclose()
-        if self._learning is not None:
-            self._learning.cancel()
-            await asyncio.wait([self._learning])
-        try:
-            await self.poller.aclose()
-            await self.submitter.aclose(grace)
-            await self.memory.aclose(grace)
-        finally:  # also when the closing itself is cut short
-            self.downloader.close()
-            await self._close_sessions()
 
     async def outlive_the_loop(self) -> None:
         """Close what can be closed although the loop of the client's calls is over."""

@@ -8,12 +8,12 @@ tells of the same model and input.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from .errors import JournalError, TopazError, clean
+from .errors import JournalError, TaskNotFoundError, TopazError, clean
 from .models import TaskRecord
 from .orders import described, nonce_in
 from .ports import Entry, Intent, Journal
@@ -28,6 +28,8 @@ _log = logging.getLogger("topaz_async")
 _FIRST, _GROWTH, _LONGEST = 1.0, 3.0, 600.0
 #: Nonces that are looked for at once; the oldest are left to `recover()`.
 _MOST = 1000
+#: Questions about such tasks at once.
+_AT_ONCE = 8
 
 
 def agrees(record: TaskRecord, intent: Intent, wire: Wire) -> bool:
@@ -54,6 +56,7 @@ class Rescue:
         task_of: Returns the task whose callback came with a nonce, or None.
         record: Asks about a task, again if need be.
         on_bound: Called with each task that was found again, and its intent.
+        grace: Seconds after its submit for which the service may not know a task yet.
     """
 
     def __init__(
@@ -64,20 +67,25 @@ class Rescue:
         task_of: Callable[[str], str | None],
         record: Callable[[str], Awaitable[TaskRecord]],
         on_bound: Callable[[str, Intent], None],
+        grace: float,
     ) -> None:
         self._wire = wire
         self._journals = journals
         self._task_of = task_of
         self._record = record
-        self._one_by_one = asyncio.Lock()
         self._on_bound = on_bound
+        self._grace = timedelta(seconds=grace)
+        self._few = asyncio.Semaphore(_AT_ONCE)
+        #: Nonces that are being settled; whether they came to be is what these return.
+        self._settling: dict[str, asyncio.Task[bool]] = {}
+        self._is_closed = False
         self._news: dict[str, str] = {}
         self._stir = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def soon(self, task_id: str, nonce: str) -> None:
         """Look beside everything else whether a callback's nonce is that of an unknown submit."""
-        if not self._journals():
+        if self._is_closed or not self._journals():
             return
         self._news[nonce] = task_id
         if len(self._news) > _MOST:
@@ -97,46 +105,85 @@ class Rescue:
             for nonce in news.keys() - unsettled.keys():
                 self._news.pop(nonce, None)
             if unsettled:
-                with contextlib.suppress(TimeoutError):
+                try:
                     async with asyncio.timeout(pause):
                         await self._stir.wait()
-                pause = min(_GROWTH * pause, _LONGEST)
+                    pause = _FIRST  # there is news
+                except TimeoutError:
+                    pause = min(_GROWTH * pause, _LONGEST)
 
-    async def all_heard(self) -> dict[str, str]:
-        """Bind every unknown submit whose callback has been heard.
+    async def all_heard(self, reference: str | None = None) -> dict[str, str]:
+        """Bind every unknown submit whose callback has been heard, or those of one reference.
 
         Returns:
             The nonces of those of which the service could not be asked, with their tasks.
         """
-        return await self._bind_all(self._task_of) or {}
+        return await self._bind_all(self._task_of, reference) or {}
 
-    async def _bind_all(self, task_of: Callable[[str], str | None]) -> dict[str, str] | None:
+    async def _bind_all(
+        self, task_of: Callable[[str], str | None], reference: str | None = None
+    ) -> dict[str, str] | None:
         """Bind the unknown submits whose task is told.
 
         Returns:
             The nonces of those that are not settled yet, with their tasks; None when a journal
             could not be read, and nobody knows which they are.
         """
-        failed: dict[str, str] = {}
-        async with self._one_by_one:
-            unknown, is_all = await self._unknown()
-            for journal, entry in unknown:
-                nonce = entry.intent.nonce or ""
-                task_id = task_of(nonce)
-                if task_id is None:
-                    continue
-                if entry.submit == "intent":  # its answer may still come
-                    failed[nonce] = task_id
-                    continue
-                try:
-                    await self._settle(journal, entry, await self._record(task_id))
-                except TopazError as error:
-                    failed[nonce] = task_id
-                    _log.warning(
-                        "Task %s may be that of an unknown submit, but could not be asked about: "
-                        "%s", task_id, error,
-                    )  # fmt: skip
-        return failed if is_all else None
+        unknown, is_all = await self._unknown()
+        told = {
+            nonce: task_id
+            for _, entry in unknown
+            if reference is None or entry.intent.reference == reference
+            if (nonce := entry.intent.nonce) is not None
+            if (task_id := task_of(nonce)) is not None
+        }
+        asked = [(j, entry) for j, entry in unknown if entry.intent.nonce in told]
+        # Who wants one of them waits for no others.
+        settle = self._settled_soon if reference is None else self._settled
+        settled = await asyncio.gather(
+            *(settle(j, entry, told[entry.intent.nonce or ""]) for j, entry in asked)
+        )
+        for (_, entry), is_settled in zip(asked, settled, strict=True):
+            if is_settled:
+                told.pop(entry.intent.nonce or "", None)
+        return told if is_all else None
+
+    async def _settled_soon(self, journal: Journal, entry: Entry, task_id: str) -> bool:
+        async with self._few:
+            return await self._settled(journal, entry, task_id)
+
+    async def _settled(self, journal: Journal, entry: Entry, task_id: str) -> bool:
+        """Settle an entry, once for all who ask at the same time; False when it cannot be yet."""
+        if entry.submit == "intent":  # its answer may still come
+            return False
+        nonce = entry.intent.nonce or ""
+        settling = self._settling.get(nonce)
+        if settling is None:
+            settling = asyncio.create_task(
+                self._settle(journal, entry, task_id), name="topaz_async rescue of one"
+            )
+            self._settling[nonce] = settling
+            settling.add_done_callback(lambda task: self._settling.pop(nonce))
+        # Who leaves does not cut it: what was learnt would be lost.
+        return await asyncio.shield(settling)
+
+    async def _settle(self, journal: Journal, entry: Entry, task_id: str) -> bool:
+        try:
+            await self._bind(journal, entry, await self._record(task_id))
+        except TaskNotFoundError:
+            if datetime.now(UTC) - entry.created_at < self._grace:
+                return False
+            _log.warning(
+                "A callback of task %s came with the nonce of an unknown submit, but the "
+                "service knows no such task; nothing was bound.", task_id,
+            )  # fmt: skip
+        except TopazError as error:
+            _log.warning(
+                "Task %s may be that of an unknown submit, but could not be asked about: %s",
+                task_id, error,
+            )  # fmt: skip
+            return False
+        return True
 
     async def task_for(self, intent: Intent) -> Found | None:
         """Return the task of a submit that has just lost its answer, if its callback was heard."""
@@ -163,15 +210,17 @@ class Rescue:
         is_all = True
         for journal in self._journals():
             try:
-                entries = [*await journal.jobs("unknown"), *await journal.jobs("intent")]
+                # In this order: what becomes unknown in between is in both, and not in neither.
+                under_way = await journal.jobs("intent")
+                entries = {each.id: each for each in (*under_way, *await journal.jobs("unknown"))}
             except JournalError as error:
                 is_all = False
                 _log.warning("The journal could not be read: %s", error.message)
             else:
-                found += [(journal, entry) for entry in entries if entry.intent.nonce is not None]
+                found += [(journal, entry) for entry in entries.values() if entry.intent.nonce]
         return found, is_all
 
-    async def _settle(self, journal: Journal, entry: Entry, record: TaskRecord) -> None:
+    async def _bind(self, journal: Journal, entry: Entry, record: TaskRecord) -> None:
         if not agrees(record, entry.intent, self._wire):
             _log.warning(
                 "A callback of task %s came with the nonce of an unknown submit, but the task is "
@@ -185,6 +234,9 @@ class Rescue:
 
     async def aclose(self) -> None:
         """Look no longer."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        self._is_closed = True
+        tasks = list(self._settling.values()) + ([self._task] if self._task is not None else [])
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)

@@ -34,6 +34,7 @@ class RingWatch:
         self._hear = hear
         self._is_needed = is_needed
         self._reading = asyncio.Lock()
+        self._readings: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -45,10 +46,16 @@ class RingWatch:
         """Hear what has been noted until now."""
         if self._reader is None:
             return
+        # In a task of its own: what was read is read only once, and a caller may leave.
+        reading = asyncio.create_task(self._read(self._reader), name="topaz_async rings read")
+        self._readings.add(reading)
+        reading.add_done_callback(self._readings.discard)
+        await asyncio.shield(reading)
+
+    async def _read(self, reader: RingReader) -> None:
         async with self._reading:
-            rings = await asyncio.to_thread(self._reader.read)
-        for task_id, nonce in rings:
-            self._hear(task_id, nonce)
+            for task_id, nonce in await asyncio.to_thread(reader.read):
+                self._hear(task_id, nonce)
 
     async def _run(self) -> None:
         idle = 0
@@ -59,6 +66,8 @@ class RingWatch:
 
     async def aclose(self) -> None:
         """Look no longer."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        tasks = [*self._readings, *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)

@@ -235,11 +235,16 @@ class Submitter:
 
     async def _one_exchange(self, order: Order) -> Made | Refused | Unknown | Claim:
         try:
-            return await self._write_send_write(order)
+            outcome, entry = await self._write_send_write(order)
         finally:
             await self._limiter.__aexit__(None, None, None)
+        if isinstance(outcome, Unknown) and self._found is not None:
+            return await self._found_again(order, outcome, entry, self._found)
+        return outcome
 
-    async def _write_send_write(self, order: Order) -> Made | Refused | Unknown | Claim:
+    async def _write_send_write(
+        self, order: Order
+    ) -> tuple[Made | Refused | Unknown | Claim, Entry | None]:
         assert order.input is not None
         request = self._wire.create_task(order.input, order.callback_url)
         entry: Entry | None = None
@@ -252,7 +257,7 @@ class Submitter:
                 resubmit_failed=order.resubmit_failed,
             )
             if claim.verdict != "granted":
-                return claim
+                return claim, None
             entry = claim.entry
         outcome: Made | Refused | Unknown
         if order.abandoned:
@@ -261,19 +266,20 @@ class Submitter:
         else:
             try:
                 outcome = await self._send(order, request)
-                if isinstance(outcome, Unknown) and self._found is not None:
-                    found = await self._found(order.intent)
-                    if found is not None and found.is_certain:
-                        outcome = Made(found.task_id)
-                    elif found is not None:
-                        outcome = _naming(outcome, found.task_id)
             except BaseException:
                 # Cut off, by aclose() or with the loop.  A journal that lives on would wait for
                 # an answer that nobody can write down any more.
-                if journal is not None and entry is not None:
-                    cut = SubmitUnknownError("It was cut off before an answer came.")
-                    await self._debts.write(journal, entry, Unknown(cut))
+                cut = SubmitUnknownError("It was cut off before an answer came.")
+                await self._write(order, entry, Unknown(cut))
                 raise
+        await self._write(order, entry, outcome)
+        return outcome, entry
+
+    async def _write(
+        self, order: Order, entry: Entry | None, outcome: Made | Refused | Unknown
+    ) -> None:
+        """Write an outcome down where its intent stands, and tell of a task that was made."""
+        journal = self._journal_of(order.intent)
         if isinstance(outcome, Made):
             order.task_id = outcome.task_id
         try:
@@ -282,7 +288,33 @@ class Submitter:
         finally:
             if isinstance(outcome, Made):
                 self._on_made(outcome.task_id, order.intent)
-        return outcome
+
+    async def _found_again(
+        self,
+        order: Order,
+        lost: Unknown,
+        entry: Entry | None,
+        find: Callable[[Intent], Awaitable[Found | None]],
+    ) -> Made | Unknown:
+        """Return what a callback tells of a lost answer, which is written down as it is before."""
+        try:
+            found = await find(order.intent)
+        except asyncio.CancelledError:
+            return lost  # aclose() waits no longer
+        except Exception as error:  # threads may have run out, for one
+            _log.warning("The callback of a lost answer could not be looked for: %s", clean(error))
+            return lost
+        if found is None:
+            return lost
+        named = lost.error.task_id
+        if named not in (None, found.task_id):
+            _log.warning(
+                "A createTask's answer that broke off named task %s, and a callback names %s.",
+                named, found.task_id,
+            )  # fmt: skip
+        better = Made(found.task_id) if found.is_certain else _naming(lost, found.task_id)
+        await self._write(order, entry, better)
+        return better
 
     async def _send(self, order: Order, request: Request) -> Made | Refused | Unknown:
         order.sent = True
@@ -345,5 +377,6 @@ def _tell_late(task: asyncio.Task[Any], order: Order) -> None:
         _log.warning("A createTask was cut off; whether it made a task is unknown%s.", name)
     elif (error := task.exception()) is not None:
         _log.warning("A createTask whose caller had left failed%s: %s", name, error)
-    elif isinstance(task.result(), Unknown):
-        _log.warning("A createTask whose caller had left is unknown%s.", name)
+    elif isinstance(outcome := task.result(), Unknown):
+        named = f"; task {outcome.error.task_id} may be its" if outcome.error.task_id else ""
+        _log.warning("A createTask whose caller had left is unknown%s%s.", name, named)

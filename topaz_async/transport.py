@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import ssl as ssl_module
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -174,7 +176,9 @@ class Transport:
         self._local_addr = local_addr
         #: By whether each of its requests gets a new connection.
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
-        self._retired: list[aiohttp.ClientSession] = []
+        #: Those that are used no more, and how many exchanges each session has under way.
+        self._retired: set[aiohttp.ClientSession] = set()
+        self._exchanges: Counter[aiohttp.ClientSession] = Counter()
         self._gate = asyncio.Semaphore(in_flight)
         self._closed = False
 
@@ -272,18 +276,20 @@ class Transport:
                 content_type=request.file.content_type,
             )
         is_once = request.file is not None and request.file.once
-        session = self._open(fresh=self._fresh or request.fresh or is_once)
-        async with session.request(
-            request.method,
-            URL(request.url, encoded=True),
-            params=dict(request.query) or None,
-            data=data,
-            headers=headers,
-            allow_redirects=False,
-            proxy=self._proxy_for(request.url),
-            trace_request_ctx=progress,
-            middlewares=(progress.once,),
-        ) as response:
+        async with (
+            self._session(fresh=self._fresh or request.fresh or is_once) as session,
+            session.request(
+                request.method,
+                URL(request.url, encoded=True),
+                params=dict(request.query) or None,
+                data=data,
+                headers=headers,
+                allow_redirects=False,
+                proxy=self._proxy_for(request.url),
+                trace_request_ctx=progress,
+                middlewares=(progress.once,),
+            ) as response,
+        ):
             progress.status = response.status
             progress.headers = {name.lower(): value for name, value in response.headers.items()}
             async for chunk in response.content.iter_any():
@@ -339,17 +345,35 @@ class Transport:
             )
         return session
 
+    @contextlib.asynccontextmanager
+    async def _session(self, *, fresh: bool) -> AsyncIterator[aiohttp.ClientSession]:
+        session = self._open(fresh=fresh)
+        self._exchanges[session] += 1
+        try:
+            yield session
+        finally:
+            self._exchanges[session] -= 1
+            await self._close_idle()
+
+    async def _close_idle(self) -> None:
+        """Close the sessions that are used no more, once their exchanges have ended."""
+        for session in [each for each in self._retired if not self._exchanges[each]]:
+            self._retired.discard(session)
+            del self._exchanges[session]
+            await session.close()
+
+    async def retire(self) -> None:
+        """Use the kept connections no more: one of them has answered another question."""
+        self._retired |= set(self._sessions.values())
+        self._sessions = {}
+        await self._close_idle()
+
     async def aclose(self) -> None:
         """Close the sessions and their connections; twice is fine."""
         self._closed = True
-        self.retire()
+        await self.retire()
         while self._retired:
             await self._retired.pop().close()
-
-    def retire(self) -> None:
-        """Use the kept connections no more: one of them has answered another question."""
-        self._retired += self._sessions.values()
-        self._sessions = {}
 
 
 def _may_repeat(request: Request, failure: TopazError) -> bool:
