@@ -530,3 +530,38 @@ async def test_no_video_is_taken_before_there_is_room(slow: Sandbox, clips: list
     async with client_of(slow) as topaz, topaz.upscale_many(videos(), concurrency=3) as batch:
         await slow.books.until(lambda books: len(books.billed) == 3)
     assert 3 == len(pulled) == len(batch.report.rows)
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("concurrency", [1, 100])
+@pytest.mark.parametrize("way", ["unknown", "failed"])
+async def test_a_consent_to_pay_again_buys_one_clip_once(
+    quick: Sandbox, tmp_path: Path, way: str, concurrency: int, earlier: bool
+) -> None:
+    """What the batch itself has lost or seen fail was not what the consent was given for."""
+    video = "http://127.0.0.1:9/clip.mp4"  # fails at the service
+    if way == "unknown":
+        quick.add_fault(Fault("createTask", "lost_reply", times=None))
+    async with client_of(quick, journal=tmp_path / "jobs.sqlite") as topaz:
+        if earlier:
+            await topaz.upscale_many([video])
+        before = len(quick.books.tasks)
+        consent = {f"resubmit_{way}": True}
+        outcomes = await outcomes_of(
+            topaz.upscale_many([video] * 4, concurrency=concurrency, **consent)
+        )
+    assert 1 == len(quick.books.tasks) - before
+    assert [way] * 4 == [outcome.status for outcome in outcomes]
+
+
+async def test_a_consent_that_bought_nothing_still_holds(quick: Sandbox, tmp_path: Path) -> None:
+    """The copy of a clip that was refused before it was sent may be bought."""
+    video = "http://127.0.0.1:9/clip.mp4"
+    quick.add_fault(Fault("createTask", "lost_reply"))
+    async with client_of(quick, journal=tmp_path / "jobs.sqlite") as topaz:
+        await topaz.upscale_many([video])
+        quick.add_fault(Fault("createTask", "answer", code=422, msg="no"))
+        batch = topaz.upscale_many([video] * 2, concurrency=1, resubmit_unknown=True)
+        outcomes = await outcomes_of(batch)
+    assert ["refused", "failed"] == [outcome.status for outcome in outcomes]
+    assert 2 == len(quick.books.tasks)

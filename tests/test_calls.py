@@ -349,6 +349,43 @@ async def test_after_closing_the_error_names_the_task_and_what_is_known_of_its_c
         assert ("task-1", "unknown") == (unbound.value.task_id, unbound.value.billed)
 
 
+@pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize("reference", [None, "order-17"])
+async def test_closing_calls_no_unknown_job_free(reference: str | None) -> None:
+    """Of a submit whose answer was lost nobody knows the cost, closed or not."""
+    async with ByteServer(hang) as server:
+        job = Job("", reference, unknown=True)
+        for way in (
+            lambda topaz: topaz.wait_for_result(job),
+            lambda topaz: topaz.fetch_task(job),
+            lambda topaz: topaz.download(job, "out.mp4"),
+        ):
+            topaz = client(server.url)
+            call = asyncio.create_task(way(topaz))
+            await asyncio.sleep(0)
+            await topaz.aclose()
+            with pytest.raises(TopazError) as caught:
+                await call
+            assert ("unknown", reference) == (caught.value.billed, caught.value.reference)
+
+
+@pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize("consent", [{}, {"resubmit_unknown": True}, {"resubmit_failed": True}])
+async def test_closing_in_the_first_step_calls_no_reference_free(consent: dict[str, bool]) -> None:
+    """It may stand for a task that is paid for; and a consent is not repeated lightly."""
+    url = "https://files.example/a.mp4"
+    async with ByteServer(hang) as server:
+        for way in (TopazClient.submit, TopazClient.upscale):
+            topaz = client(server.url)
+            call = asyncio.create_task(way(topaz, url, reference="order-17", **consent))
+            await asyncio.sleep(0)
+            await topaz.aclose()
+            with pytest.raises(ClientClosedError, match="pays for nothing twice") as caught:
+                await call
+            assert ("unknown", "order-17") == (caught.value.billed, caught.value.reference)
+            assert bool(consent) == ("without resubmit_unknown and" in str(caught.value.hint))
+
+
 @pytest.mark.parametrize("least", [None, "2", -1.0, True])
 async def test_a_least_interval_that_is_none_is_refused_before_the_first_record(
     least: Any,

@@ -45,6 +45,8 @@ Videos = Iterable[Video] | AsyncIterable[Video]
 
 #: How many inputs are remembered, to know an identical one again.
 _REMEMBERED = 100_000
+#: Outcomes after which the same video may come again as if for the first time.
+_NOTHING_BOUGHT = ("refused", "not submitted")
 
 
 class Batch:
@@ -105,6 +107,8 @@ class Batch:
         self._names: dict[str, str] = {}
         #: Fingerprints of this batch and what became of them, oldest first.
         self._seen: OrderedDict[str, asyncio.Future[Outcome]] = OrderedDict()
+        #: Those that are not done, and for which a consent to pay again has been used up.
+        self._consented: set[str] = set()
         #: Orders that may not have been sent yet, by index.
         self._orders: dict[int, Order] = {}
         self._out_of_credits = False
@@ -275,6 +279,9 @@ class Batch:
             return attrs.evolve(first, index=blank.index, video=blank.video, same_as=first.index)
         ours: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._seen[order.content] = ours
+        if order.content in self._consented:
+            order.resubmit_unknown = order.resubmit_failed = False
+        consents = order.resubmit_unknown or order.resubmit_failed
         self._orders[blank.index] = order
         while len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
@@ -286,6 +293,8 @@ class Batch:
         finally:
             self._orders.pop(blank.index, None)
         ours.set_result(outcome)
+        if consents and outcome.status not in ("ok", *_NOTHING_BOUGHT):
+            self._consented.add(order.content)
         if not self._keeps(order, outcome):
             self._seen.pop(order.content, None)
         return outcome
@@ -296,7 +305,7 @@ class Batch:
 
         Where nothing was bought it is tried anew; and where its reference tells what was.
         """
-        if outcome.status in ("refused", "not submitted"):
+        if outcome.status in _NOTHING_BOUGHT:
             return False
         return outcome.status not in ("pending", "unknown") or order.intent.reference is None
 
@@ -306,7 +315,8 @@ class Batch:
         call: Call | None = None
         try:
             with self._story.calls.enter(reference=order.intent.reference) as call:
-                call.asks_for(order.intent.reference)
+                consents = order.resubmit_unknown or order.resubmit_failed
+                call.asks_for(order.intent.reference, may_pay_again=consents)
                 done = await self._story.finished(order, self._target)
                 if done is not None and done.path and not self._claims(done.path, order):
                     done = None  # this batch has replaced it, or is about to: it is brought anew
@@ -389,7 +399,7 @@ def _left(outcome: Outcome, call: Call | None) -> Outcome:
     if call is None or (call.task_id is None and call.billed == "no"):
         return outcome
     if call.task_id is None:
-        hint = "The same call again finds out, if there is a journal."
+        hint = f"With a journal, {call.same_call} finds out."
     else:
         hint = f"The task goes on: wait_for_result({call.task_id!r}) gets its result."
     error = ClientClosedError(

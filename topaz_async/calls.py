@@ -21,7 +21,7 @@ class Call:
 
     __slots__ = (
         "_calls", "_cancelling", "_closed", "_task",
-        "billed", "is_only_trace", "reference", "task_id", "where",
+        "billed", "is_only_trace", "may_pay_again", "reference", "task_id", "where",
     )  # fmt: skip
 
     def __init__(self, calls: Calls, task: asyncio.Task[object]) -> None:
@@ -34,11 +34,20 @@ class Call:
         self.billed: Billed = "no"
         #: It has paid for its task, and nothing else holds the id.
         self.is_only_trace = False
+        #: It was made with a consent to submit again.
+        self.may_pay_again = False
         #: How far it is.
         self.where = "nothing was submitted"
 
-    def asks_for(self, reference: str | None) -> None:
+    @property
+    def same_call(self) -> str:
+        """What pays for nothing twice, in words."""
+        but = " without resubmit_unknown and resubmit_failed" if self.may_pay_again else ""
+        return f"the same call{but}"
+
+    def asks_for(self, reference: str | None, *, may_pay_again: bool = False) -> None:
         """What its reference stands for is not known yet: it may be a task that is paid for."""
+        self.may_pay_again |= may_pay_again
         if reference is not None:
             self.reference, self.billed = reference, "unknown"
             self.where = "whether its reference has a task already was not known yet"
@@ -77,8 +86,8 @@ class Call:
             return None
         if self.reference is not None:
             return (
-                "With a journal the same call of a new client finds out what its reference stands "
-                "for, and pays for nothing twice."
+                f"On a new client with a journal, {self.same_call} finds out what its reference "
+                "stands for, and pays for nothing twice."
             )
         return "What becomes of its createTask goes to the log, and to the journal if there is one."
 
@@ -161,8 +170,9 @@ class Calls:
         task = asyncio.current_task()
         assert task is not None
         call = Call(self, task)
-        if task_id:
-            call.task_id, call.reference, call.billed = task_id, reference, billed or "unknown"
+        if task_id or billed:
+            call.task_id, call.reference = task_id or None, reference
+            call.billed = billed or "unknown"
         return call
 
     def begin(self, call: Call) -> None:

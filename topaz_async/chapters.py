@@ -141,11 +141,13 @@ class Chapters:
         try:
             await self.calls.ended(_UNWIND)
         finally:
-            await asyncio.gather(
-                self._parts.aclose(self._timeouts.close),
-                asyncio.wait([batches], timeout=self._timeouts.close),
-            )
-            batches.cancel()
+            try:
+                await asyncio.gather(
+                    self._parts.aclose(self._timeouts.close),
+                    asyncio.wait([batches], timeout=self._timeouts.close),
+                )
+            finally:
+                batches.cancel()
 
     async def _close_batches(self) -> None:
         """Close the batches, whatever the code of their sources does then."""
@@ -235,7 +237,7 @@ class Chapters:
 
     def billed(self, job: Job) -> Billed:
         """What is known of a task's cost before anybody asks for it."""
-        return self._parts.poller.billed(job.task_id)
+        return "unknown" if job.unknown else self._parts.poller.billed(job.task_id)
 
     def _listen(self) -> None:
         """Hear of callbacks, and of those to other processes if that can concern us."""
@@ -382,7 +384,7 @@ class Chapters:
                 where = f"task {call.task_id} goes on"
                 hint = f"wait_for_result({call.task_id!r}) waits again."
             elif call.reference is not None and call.billed == "unknown":
-                hint = "The same call again waits for the task of its reference, if there is one."
+                hint = f"Make {call.same_call} again: it waits for its reference's task, if any."
             elif call.billed == "unknown":
                 hint = "Its task id goes to the log, and to the journal if there is one."
             raise WaitTimeoutError(

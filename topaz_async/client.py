@@ -218,6 +218,7 @@ class TopazClient:
             docs.kie.ai/market/topaz/video-upscale, read 2026-11-22.
         """
         with self._enter(reference=reference) as call:
+            call.asks_for(reference, may_pay_again=resubmit_unknown or resubmit_failed)
             order = await self._chapters.order(
                 video,
                 factor=factor,
@@ -319,6 +320,7 @@ class TopazClient:
         wait = check_timeout(timeout)
         total = check_timeout(total_timeout, "total_timeout")
         with self._enter(reference=reference) as call:
+            call.asks_for(reference, may_pay_again=resubmit_unknown or resubmit_failed)
             story = self._chapters
             async with story.all_within(total, call):
                 # A place that cannot be written must cost nothing.
@@ -337,7 +339,6 @@ class TopazClient:
                 )
                 if target is not None:
                     order.deliver_to(target.folder, target.name)
-                call.asks_for(reference)
                 done = await story.finished(order, target)
                 if done is not None:
                     return done
