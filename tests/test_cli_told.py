@@ -17,6 +17,7 @@ from topaz_async.cli.batches import Batches
 from topaz_async.cli.entries import entries_of
 from topaz_async.cli.exits import StoppedError, UsageError, error_as_json
 from topaz_async.cli.planning import Planned
+from topaz_async.cli.resuming import Left, left_behind
 from topaz_async.cli.wishes import Wish
 from topaz_async.errors import BudgetError, ReferenceConflictError
 from topaz_async.journal import SqliteJournal
@@ -342,13 +343,57 @@ def test_a_reference_is_not_forgotten_with_a_paid_task_of_another_attempt(
     assert 0 == run("forget", "paid", "lost", "--yes", "--journal", str(path)).code
 
 
+def test_a_task_without_a_reference_cannot_be_forgotten(run: Run, tmp_path: Path) -> None:
+    """It says so, and blames no other task without one."""
+    path = tmp_path / "j.sqlite"
+
+    async def two() -> None:
+        journal = SqliteJournal(path)
+        for name in ("open", "ended"):
+            wanted = Intent(reference=None, fingerprint=name, model="topaz/video-upscale")
+            await journal.bind((await journal.claim(wanted)).entry.id, name)
+        await journal.note("ended", state="fail")
+        await journal.aclose()
+
+    asyncio.run(two())
+    ran = run("forget", "ended", "--journal", str(path))
+    assert (2, True) == (ran.code, "Task ended has no reference to forget it by" in ran.err)
+    assert 2 == len(run("jobs", "--all", "--json", "--journal", str(path)).lines)
+
+
+def test_what_a_rehearsal_has_left_is_not_sent_to_the_real_service(
+    tmp_path: Path, tiny_clip: Path
+) -> None:
+    """Nor is what was left for the real one sent to a sandbox, and taken for done."""
+    path = tmp_path / "j.sqlite"
+    batches = Batches(path)
+    places = ("http://127.0.0.1:8400", "https://api.kie.ai")
+    for number, place in enumerate(places):
+        clip = tmp_path / f"{number}.mp4"
+        clip.write_bytes(tiny_clip.read_bytes())
+        output = tmp_path / f"out-{number}.mp4"
+        wish = Wish(clip=str(clip), factor="2", output=output, reference=f"r{number}")
+        assert batches.remember([Planned(wish=wish, action="send")], place)
+    batches.release()
+
+    def left_at(place: str) -> Left:
+        story = left_behind(path, service=place, timeout=9.0, overwrite=False, max_bytes=1 << 24)
+        return asyncio.run(story)
+
+    for number, place in enumerate(places):
+        left = left_at(place)
+        assert [f"{number}.mp4"] == [Path(planned.wish.clip).name for planned in left.plan]
+        left.settle(keep=left.plan)
+        assert not left_at(place).plan
+
+
 def test_a_command_that_has_just_ended_hides_no_other(tmp_path: Path) -> None:
     """Its file may vanish while the others are looked for."""
     batches = Batches(tmp_path / "j.sqlite")
     wish = Wish(
         clip="a.mp4", factor="2", output=Path("o.mp4"), reference="r", resubmit_unknown=True
     )
-    path = batches.remember([Planned(wish=wish, action="send")])
+    path = batches.remember([Planned(wish=wish, action="send")], "https://api.example")
     batches.release()
     assert path is not None
     (path.parent / "gone.json").symlink_to(tmp_path / "nowhere")

@@ -692,6 +692,31 @@ async def test_what_the_real_service_sold_is_no_task_of_the_sandbox(
     await real.aclose()
 
 
+async def test_bind_takes_no_rehearsal_for_a_purchase(
+    sandbox: Sandbox, tiny_clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An unknown submit to the real service is none of the sandbox's tasks."""
+    path = tmp_path / "jobs.sqlite"
+    journal = SqliteJournal(path)
+    async with client_of(sandbox, journal=journal) as topaz:
+        job = await topaz.submit(tiny_clip, reference="rehearsed")
+        entry = await journal.find("rehearsed")
+        assert entry is not None
+        real = attrs.evolve(entry.intent, reference="r", service="https://api.kie.ai")
+        lost = (await journal.claim(real)).entry
+        await journal.lose(lost.id, None, "reset")
+        with pytest.raises(
+            ReferenceConflictError, match=r"stands for work at https://api\.kie\.ai"
+        ):
+            await topaz.bind("r", job.task_id)
+        assert ["rehearsed"] == [each.reference async for each in topaz.recover()]
+        assert "submits elsewhere than" in caplog.text
+        found = await journal.find("r")
+        assert found is not None
+        assert ("unknown", None) == (found.submit, found.task_id)
+    await journal.aclose()
+
+
 async def test_a_rehearsal_teaches_nothing_about_the_real_service(journal: SqliteJournal) -> None:
     """Durations of a sandbox's tasks are no history of the real service, and the other way."""
     for service in ("https://api.kie.ai", "http://127.0.0.1:8080", None):

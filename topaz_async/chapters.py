@@ -237,7 +237,7 @@ class Chapters:
 
     def billed(self, job: Job) -> Billed:
         """What is known of a task's cost before anybody asks for it."""
-        return "unknown" if job.unknown else self._parts.poller.billed(job.task_id)
+        return self._parts.poller.billed(job.task_id)
 
     def _listen(self) -> None:
         """Hear of callbacks, and of those to other processes if that can concern us."""

@@ -14,7 +14,7 @@ from .journal import SqliteJournal
 from .models import TaskRecord
 from .ports import Entry, Intent, Journal
 from .texts import quoted
-from .urls import are_apart
+from .urls import are_apart, shown
 
 __all__ = ["Memory"]
 
@@ -51,7 +51,7 @@ class Memory:
             self._given, self._journal = journal, cast(Journal, Guarded(journal))
         else:
             raise ConfigurationError(f"{quoted(journal, 40)} is no journal and no path.")
-        self._service = service
+        self.service = service
         self._fleeting: SqliteJournal | None = None
         self._has_told = False
         self._notes: set[asyncio.Task[None]] = set()
@@ -97,11 +97,18 @@ class Memory:
         return [journal for journal in (self._journal, self._fleeting) if journal is not None]
 
     async def jobs(self, state: str) -> list[Entry]:
-        """List what the journal holds in one state, as `Journal.jobs` does."""
-        return self._ours(await self.journal.jobs(state))
+        """List what the journal holds in one state of this service's, as `Journal.jobs` does."""
+        found = await self.journal.jobs(state)
+        ours = self._ours(found)
+        if len(ours) < len(found):
+            _log.warning(
+                "Left out: what the journal holds of submits elsewhere than at %s (%d in all).",
+                shown(self.service or ""), len(found) - len(ours),
+            )  # fmt: skip
+        return ours
 
     def _ours(self, entries: Sequence[Entry]) -> list[Entry]:
-        return [each for each in entries if not are_apart(each.intent.service, self._service)]
+        return [each for each in entries if not are_apart(each.intent.service, self.service)]
 
     async def history(self) -> list[Entry]:
         """Return the newest entries of tasks that have ended, oldest first; once, then none."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import attrs
+
+from .advice import conflict_of
 from .engine import Engine, since, traits_of
 from .errors import JournalError, ReferenceConflictError, clean
 from .models import TaskRecord
 from .orders import nonce_in
 from .ports import Entry, Journal
 from .rescue import agrees
+from .urls import are_apart
 
 __all__ = ["Recovery"]
 
@@ -60,6 +64,7 @@ class Recovery:
                 f"No submit of the reference {clean(reference, 80)!r} is known.",
                 reference=reference,
             )
+        self._check_service(entry)
         record = await self._parts.record(task_id)
         entry = await self._attempt(record, entry)
         wire = self._parts.wire
@@ -78,12 +83,23 @@ class Recovery:
                     raise _conflict(task_id, reference, f"is that of {whose!r} already")
             await self._journal.bind(entry.id, task_id)
 
+    def _check_service(self, entry: Entry) -> None:
+        """Raise when it was submitted elsewhere: what was rehearsed was not bought."""
+        here = attrs.evolve(entry.intent, service=self._parts.memory.service)
+        if not entry.intent.is_same_work(here):
+            raise conflict_of(entry, here, freed_by="client.journal.forget(reference)")
+
     async def _attempt(self, record: TaskRecord, last: Entry) -> Entry:
         """Return the attempt whose task it is: of several the nonce tells which one it was."""
         nonce = nonce_in(self._parts.wire.sent_callback(record) or "")
         if nonce is None or nonce == last.intent.nonce:
             return last
-        attempts = [each for each in await self._journal.jobs() if each.intent.nonce == nonce]
+        attempts = [
+            each
+            for each in await self._journal.jobs()
+            if each.intent.nonce == nonce
+            if not are_apart(each.intent.service, last.intent.service)
+        ]
         # An attempt that was refused and repeated has the nonce of the one that was lost.
         attempts.sort(key=lambda each: each.submit not in ("unknown", "intent"))
         return attempts[0] if attempts else last

@@ -35,6 +35,8 @@ class Batch:
     is_living: bool
     #: What it was to do, with the reference under which the journal knows it.
     rows: tuple[tuple[Wish, str], ...]
+    #: Origin of the service that it was to be done at; None where nobody knows.
+    service: str | None
 
 
 class Batches:
@@ -48,8 +50,10 @@ class Batches:
         self._folder = Path(f"{os.path.realpath(journal)}-batches")
         self._owner = Owner(str(journal))
 
-    def remember(self, plan: Sequence[Planned]) -> Path | None:
-        """Write down what a command is about to send, and return where; None for nothing.
+    def remember(self, plan: Sequence[Planned], service: str) -> Path | None:
+        """Write down what a command is about to send to a service, and return where.
+
+        None for nothing.
 
         Signed addresses are left out: their queries are secrets.
 
@@ -64,7 +68,8 @@ class Batches:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = self._folder / f"{secrets.token_hex(8)}.json"
-            content = {"version": _VERSION, "owner": self._owner.take(), "clips": rows}
+            owner = self._owner.take()
+            content = {"version": _VERSION, "owner": owner, "service": service, "clips": rows}
             _write(path, json.dumps(content))
         except OSError as error:
             reason = error.strerror or type(error).__name__
@@ -89,7 +94,8 @@ class Batches:
             if content["version"] != _VERSION:
                 return None
             rows = tuple(_wish(row) for row in content["clips"])
-            return Batch(path=path, is_living=self._owner.lives(content["owner"]), rows=rows)
+            is_living, service = self._owner.lives(content["owner"]), content.get("service")
+            return Batch(path=path, is_living=is_living, rows=rows, service=service)
         except (OSError, ValueError, TypeError, KeyError):
             return None
 

@@ -96,7 +96,9 @@ async def finish(
     """
     batches = None if command.journal is None else Batches(command.journal)
     async with service as place, opened(command.journal) as journal:
-        batch = None if batches is None else await asyncio.to_thread(batches.remember, plan)
+        batch = None
+        if batches is not None:
+            batch = await asyncio.to_thread(batches.remember, plan, place.base_url)
         bound = command.max_credits
         budget = None if bound is None else Budget(max_credits=bound)
         tally = Tally(len(plan), is_play=place.is_embedded)

@@ -63,7 +63,9 @@ async def left_behind(
     batches = Batches(path)
     found = await asyncio.to_thread(batches.all)
     living = [batch for batch in found if batch.is_living]
-    dead = tuple(batch for batch in found if not batch.is_living)
+    dead = tuple(
+        batch for batch in found if not batch.is_living and not are_apart(batch.service, service)
+    )
     taken = {reference for batch in living for _, reference in batch.rows}
     clips = {reference: wish for batch in dead for wish, reference in batch.rows}
     async with opened(path) as journal:

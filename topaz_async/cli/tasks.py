@@ -202,6 +202,9 @@ async def forget(
     async with kept(path) as journal:
         entries = [] if journal is None else await journal.jobs()
         wanted = [_entry_of(entries, name) for name in names]
+        for entry in wanted:
+            if entry.intent.reference is None:
+                raise UsageError(f"Task {entry.task_id} has no reference to forget it by.")
         references = {entry.intent.reference for entry in wanted}
         # A reference is forgotten with all that was ever submitted under it.
         for entry in (each for each in entries if each.intent.reference in references):
@@ -211,10 +214,9 @@ async def forget(
                     "brought. Forgetting it lets it be bought again; add --yes if you mean it."
                 )
         for entry in wanted:
-            assert journal is not None
             reference = entry.intent.reference
-            if reference is None:
-                raise UsageError(f"Task {entry.task_id} has no reference to forget it by.")
+            assert journal is not None
+            assert reference is not None
             await journal.forget(reference)
             if telling.json:
                 say_json(
