@@ -483,6 +483,42 @@ def test_rings_are_read_once_whoever_writes(tmp_path: Path) -> None:
     assert 0o600 == os.stat(path).st_mode & 0o777
 
 
+@pytest.mark.parametrize("count", [1, 9])
+def test_another_file_with_the_number_of_the_old_one_is_read_from_its_start(
+    tmp_path: Path, count: int
+) -> None:
+    """Systems give the numbers of files that are gone away again."""
+    path = tmp_path / "rings"
+    reader = RingReader(str(path))
+    for name in ("a", "b", "c"):
+        RingWriter(str(path)).ring(f"old-{name}", None)
+    assert 3 == len(reader.read())
+    path.write_bytes(b"")  # as a new file in the place of the old one
+    names = [f"new-{number}" for number in range(count)]
+    for name in names:
+        RingWriter(str(path)).ring(name, None)
+    assert names == [task_id for task_id, _ in reader.read()]
+    assert [] == reader.read()
+
+
+def test_who_reads_seldom_misses_no_file_that_was_put_aside(tmp_path: Path) -> None:
+    """Files were filled and put aside since the last read; the last of them is still there."""
+    path = str(tmp_path / "rings")
+    reader = RingReader(path)
+    RingWriter(path).ring("a", None)
+    assert [("a", None)] == reader.read()
+    RingWriter(path).ring("b", None)
+    RingWriter(path, largest=1).ring("c", None)  # all three are put aside
+    RingWriter(path, largest=1).ring("d", None)  # and now this one, over them
+    RingWriter(path).ring("e", None)
+    assert [("d", None), ("e", None)] == reader.read()
+    RingWriter(path, largest=1).ring("f", None)
+    assert [("f", None)] == reader.read()
+    assert [] == reader.read()
+    RingWriter(path).ring("g", None)
+    assert [("g", None)] == reader.read()
+
+
 def test_a_file_of_rings_stays_small(tmp_path: Path) -> None:
     """A full file is put aside; readers read it to its end and go on with the new one."""
     path = str(tmp_path / "rings")

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from io import FileIO
 
 from .texts import usable_id
 
 __all__ = ["RingReader", "RingWriter", "rings_beside"]
+
+#: What tells a file from another of its name: device, number, and first line.
+_Identity = tuple[int, int, bytes]
 
 #: Bytes after which a new file is begun: about nine thousand rings.
 _LARGEST = 1 << 19
@@ -69,36 +73,38 @@ class RingReader:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._is_new = True
-        self._file: tuple[int, int] | None = None
+        #: What is being read, and what was put aside and read to its end.
+        self._file: _Identity | None = None
+        self._old: _Identity | None = None
         self._position = 0
         self._rest = b""
 
     def read(self) -> list[tuple[str, str | None]]:
         """Return the new rings, oldest first; nothing when the file cannot be read."""
         rings: list[tuple[str, str | None]] = []
-        with suppress(OSError):
-            if self._is_new:
-                self._is_new = False
-                with suppress(OSError):
-                    rings += self._lines(_aside(self.path))
-            if _identity(self.path) != self._file:
-                with suppress(OSError):
-                    if self._file == _identity(_aside(self.path)):
-                        rings += self._lines(_aside(self.path))
-                self._file, self._position, self._rest = None, 0, b""
-            rings += self._lines(self.path)
-        return rings
+        file, old = _identity(self.path), _identity(_aside(self.path))
+        if old is not None and old != self._old:
+            if old != self._file:  # nobody has seen it as it was filled
+                self._begin(old)
+            rings += self._lines(_aside(self.path))
+            self._old = old
+        if file != self._file:
+            self._begin(file)
+        return rings + self._lines(self.path)
+
+    def _begin(self, file: _Identity | None) -> None:
+        self._file, self._position, self._rest = file, 0, b""
 
     def _lines(self, path: str) -> list[tuple[str, str | None]]:
+        lines: list[bytes] = []
         # Opened anew each time: a file that is held open would have to be closed by somebody.
-        with open(path, "rb", buffering=0) as file:
-            found = os.fstat(file.fileno())
-            self._file = found.st_dev, found.st_ino
+        with suppress(OSError), open(path, "rb", buffering=0) as file:
+            if _identity_of(file) != self._file:
+                return []  # it has just taken the other one's place: the next time
             file.seek(self._position)
             *lines, rest = (self._rest + file.read(_MOST)).split(b"\n")
             self._position = file.tell()
-        self._rest = rest[:_LONGEST]
+            self._rest = rest[:_LONGEST]
         rings = []
         for line in lines:
             # Anybody who may write to the journal's folder may have written this.
@@ -113,6 +119,14 @@ def _aside(path: str) -> str:
     return f"{path}.old"
 
 
-def _identity(path: str) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino
+def _identity(path: str) -> _Identity | None:
+    with suppress(OSError), open(path, "rb", buffering=0) as file:
+        return _identity_of(file)
+    return None
+
+
+def _identity_of(file: FileIO) -> _Identity:
+    found = os.fstat(file.fileno())
+    # A system may give a number of a file that is gone to the next one.
+    first = file.read(_LONGEST).lstrip(b"\n").partition(b"\n")[0]
+    return found.st_dev, found.st_ino, first
