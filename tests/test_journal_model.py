@@ -69,7 +69,11 @@ class History(RuleBasedStateMachine):
     def standing(self, reference: str | None) -> Row | None:
         mine = [row for row in self.rows if row.reference == reference and reference is not None]
         bought = [row for row in mine if row.submit != "refused"]
-        return (bought or mine or [None])[-1]
+        newest = (bought or mine or [None])[-1]
+        if newest is None or newest.submit not in ("intent", "unknown"):
+            return newest
+        made = [row for row in bought if row.submit == "made" and row.state not in BAD]
+        return ([row for row in made if row.fingerprint == newest.fingerprint] or [newest])[-1]
 
     @rule(reference=REFERENCES, work=WORK, who=WHO, unknown=st.booleans(), failed=st.booleans())
     def claim(

@@ -419,6 +419,28 @@ async def test_bind_finds_the_attempt_by_its_nonce(
             await topaz.bind("never", first)
 
 
+async def test_what_one_attempt_has_made_is_not_bought_again_for_another_that_was_lost(
+    signing: Sandbox, hub: CallbackHub, url: str, tmp_path: Path
+) -> None:
+    """Of two lost attempts the first is found: the reference stands for its task."""
+    signing.add_fault(Fault("createTask", "lost_reply", times=2))
+    signing.add_fault(Fault("callback", "lost", times=None))
+    async with listener(signing, hub, url, journal=tmp_path / "j.sqlite") as topaz:
+        for again in (False, True):
+            with pytest.raises(SubmitUnknownError):
+                await topaz.submit(VIDEO, reference="r", resubmit_unknown=again)
+        first, _ = signing.books.tasks
+        await topaz.bind("r", first)
+        for consent in (True, False):
+            job = await topaz.submit(VIDEO, reference="r", resubmit_unknown=consent)
+            assert first == job.task_id
+        with pytest.raises(TaskFailedError):  # and then the other is all there is
+            await job
+        with pytest.raises(SubmitUnknownError):
+            await topaz.submit(VIDEO, reference="r")
+    assert 2 == len(signing.books.tasks)
+
+
 async def test_bind_takes_no_attempt_of_another_reference(
     signing: Sandbox, url: str, tmp_path: Path
 ) -> None:

@@ -84,7 +84,8 @@ class SqliteJournal:
 
     Each fresh attempt at a reference is a new row, so the id of an earlier one is never dropped.
     A reference stands for its newest attempt that was not refused: one refused attempt does not
-    make an earlier unknown or paid one forgotten.
+    make an earlier unknown or paid one forgotten.  Where nobody knows what that one made, it
+    stands for an earlier attempt whose task has been found, and has not failed.
 
     A cancelled call has its effect all the same, except that an intent which nobody was told
     to send is written down as refused.

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from . import journal_uploads
-from .models import SUCCESSES
+from .models import SUCCESSES, TaskState
 from .ports import Entry, Intent
 
 __all__ = ["MARK", "STEPS", "attempts", "chunks", "entry_of", "newest_ended", "select", "standing"]
@@ -139,10 +139,20 @@ def attempts(db: sqlite3.Connection, references: Collection[str]) -> dict[str, l
 def standing(rows: Sequence[sqlite3.Row]) -> sqlite3.Row | None:
     """Return, of the attempts at a reference, the one it stands for: the newest not refused.
 
-    Only where all were refused it is the newest of them.
+    Where nobody knows what that one made, it is the newest task of the same work that has not
+    failed; and only where all were refused it is the newest of them.
     """
     bought = [row for row in rows if row["submit"] != "refused"]
-    return next(reversed(bought or rows), None)
+    newest = next(reversed(bought or rows), None)
+    if newest is None or newest["submit"] not in ("intent", "unknown"):
+        return newest
+    found = [
+        row
+        for row in bought
+        if row["submit"] == "made" and row["fingerprint"] == newest["fingerprint"]
+        if row["state"] is None or not TaskState(row["state"]).is_fail
+    ]
+    return next(reversed(found), newest)
 
 
 def select(db: sqlite3.Connection, state: str | None) -> list[sqlite3.Row]:
