@@ -240,6 +240,18 @@ async def test_refused_second_attempt_hides_nothing(journal: SqliteJournal) -> N
     assert (await journal.claim(intent(fingerprint="other"))).verdict == "conflict"
 
 
+async def test_a_found_task_of_other_work_stands_for_nothing_newer(journal: SqliteJournal) -> None:
+    """A reference freed by a refusal was taken for other work; then the first id came late."""
+    first = await granted(journal, intent(fingerprint="one"))
+    await journal.refuse(first.id, 402, "no credits")
+    second = await granted(journal, intent(fingerprint="other"))
+    await journal.lose(second.id, None, "reset")
+    await journal.bind(first.id, "task-1")
+    found = await journal.find("a")
+    assert found is not None
+    assert (second.id, "unknown") == (found.id, found.submit)
+
+
 async def test_in_flight_and_conflict(journal: SqliteJournal) -> None:
     """While it is being sent, the same work is in flight and other work a conflict."""
     first = await granted(journal, intent())
