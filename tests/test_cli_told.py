@@ -387,6 +387,49 @@ def test_what_a_rehearsal_has_left_is_not_sent_to_the_real_service(
         assert not left_at(place).plan
 
 
+def test_what_a_rehearsal_has_the_name_of_is_not_forgotten(tmp_path: Path, tiny_clip: Path) -> None:
+    """The real one was not sent: that is said, and it stays left."""
+    path = tmp_path / "j.sqlite"
+    wish = Wish(clip=str(tiny_clip), factor="2", output=tmp_path / "out.mp4", reference="r")
+    batches = Batches(path)
+    assert batches.remember([Planned(wish=wish, action="send")], "https://api.kie.ai")
+    batches.release()
+
+    async def rehearse() -> None:
+        journal = SqliteJournal(path)
+        wanted = Intent(
+            reference="r", fingerprint="f", model="topaz/video-upscale", service="http://127.0.0.1"
+        )
+        await journal.bind((await journal.claim(wanted)).entry.id, "rehearsal")
+        await journal.aclose()
+
+    asyncio.run(rehearse())
+    for _ in range(2):
+        left = asyncio.run(
+            left_behind(
+                path,
+                service="https://api.kie.ai",
+                timeout=9.0,
+                overwrite=False,
+                max_bytes=1 << 24,
+            )
+        )
+        assert [("refuse", "ReferenceConflictError")] == [
+            (planned.action, type(planned.error).__name__) for planned in left.plan
+        ]
+        left.settle(keep=left.plan)
+
+
+def test_a_file_of_another_kind_is_no_command(tmp_path: Path) -> None:
+    batches = Batches(tmp_path / "j.sqlite")
+    wish = Wish(clip="a.mp4", factor="2", output=Path("o.mp4"), reference="r")
+    path = batches.remember([Planned(wish=wish, action="send")], "https://api.kie.ai")
+    batches.release()
+    assert path is not None
+    path.write_text(path.read_text().replace('"https://api.kie.ai"', "5"))
+    assert [] == batches.all()
+
+
 def test_a_command_that_has_just_ended_hides_no_other(tmp_path: Path) -> None:
     """Its file may vanish while the others are looked for."""
     batches = Batches(tmp_path / "j.sqlite")

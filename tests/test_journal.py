@@ -310,6 +310,23 @@ def rows(path: Path) -> list[tuple[str | None, str]]:
         return db.execute("SELECT reference, submit FROM jobs ORDER BY id").fetchall()
 
 
+async def test_words_of_a_submit_under_way_outlive_its_process(path: Path) -> None:
+    """It stays under way while its process lives; afterwards they say more than its end."""
+    one, other = SqliteJournal(path), SqliteJournal(path)
+    entry = await granted(one, intent())
+    await one.remark(entry.id, "The answer named task t1.")
+    assert await other.find("a") == attrs.evolve(entry, words="The answer named task t1.")
+    assert (await other.claim(intent())).verdict == "in flight"
+    await one.aclose()
+    lost = attrs.evolve(entry, submit="unknown", words="The answer named task t1.")
+    assert await other.find("a") == lost
+    assert await other.claim(intent()) == Claim("existing", lost)
+    await other.bind(entry.id, "t1")
+    await other.remark(entry.id, "too late")
+    assert (await other.jobs())[0].words is None
+    await other.aclose()
+
+
 async def test_late_id_is_never_dropped(journal: SqliteJournal) -> None:
     """An id that comes late is bound whatever was believed before, beside a later attempt too."""
     lost = await granted(journal, intent())

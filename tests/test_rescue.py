@@ -50,6 +50,7 @@ class Service:
         self.at_once = self.most_at_once = 0
         #: Answers of recordInfo besides the true one.
         self.silent, self.knows_it = False, True
+        self.may_tell: asyncio.Event | None = None
         #: What happens instead of the answer to the first so many.
         self.losses = 1
         self.instead: Callable[[Peer], Awaitable[None]] | None = None
@@ -84,6 +85,8 @@ class Service:
             await peer.gone()
             self.at_once -= 1
             return True
+        if self.may_tell is not None:
+            await self.may_tell.wait()
         if not self.knows_it:
             await peer.send(say(None, 422, "recordInfo is null"))
             return False
@@ -141,7 +144,8 @@ async def test_an_id_in_a_broken_answer_is_written_down_before_anybody_is_asked(
         call = asyncio.create_task(topaz.submit(VIDEO, reference="r"))
         await until(lambda: service.asked)
         entry = await entry_in(path)
-        assert ("unknown", True) == (entry.submit, ID in str(entry.words))
+        # Still under way: nobody else may buy it meanwhile.
+        assert ("intent", True) == (entry.submit, ID in str(entry.words))
     await asyncio.wait([call])
     assert call.exception() is not None
     entry = await entry_in(path)
@@ -242,6 +246,70 @@ async def test_who_leaves_takes_no_ring_along(
         may_read.set()
         job = await topaz.submit(VIDEO, reference="r", resubmit_unknown=True)
         assert (ID, 1) == (job.task_id, len(service.created))
+
+
+@pytest.mark.parametrize("consents", [False, True])
+async def test_nobody_else_buys_while_one_still_looks(
+    server: ByteServer, service: Service, tmp_path: Path, consents: bool
+) -> None:
+    """Another client of the journal waits for what the first one finds out."""
+    path = tmp_path / "j.sqlite"
+    may_tell = asyncio.Event()
+
+    async def call_and_leave(peer: Peer) -> None:
+        await service.call_back()
+
+    service.instead, service.may_tell = call_and_leave, may_tell
+    async with (
+        client(server, service, path) as one,
+        client(server, service, path, callbacks=None) as other,
+    ):
+        first = asyncio.create_task(one.submit(VIDEO, reference="r"))
+        await until(lambda: service.asked)
+        second = asyncio.create_task(other.submit(VIDEO, reference="r", resubmit_unknown=consents))
+        await asyncio.sleep(0.1)  # it has looked
+        assert not await one.journal.jobs("made")
+        may_tell.set()
+        assert ID == (await first).task_id == (await second).task_id
+    assert 1 == len(service.created)
+
+
+async def test_a_told_task_is_kept_when_closing_cuts_the_question(
+    server: ByteServer, service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The hub has acknowledged the callback, and nobody will send it again."""
+    path = tmp_path / "j.sqlite"
+
+    async def call_and_leave(peer: Peer) -> None:
+        await service.call_back()
+
+    service.silent, service.instead = True, call_and_leave
+    async with client(server, service, path, timeouts=Timeouts(close=0.1)) as topaz:
+        call = asyncio.create_task(topaz.submit(VIDEO, reference="r"))
+        await until(lambda: service.asked)
+        assert ID in str((await entry_in(path)).words)
+    await asyncio.wait([call])
+    assert call.exception() is not None
+    entry = await entry_in(path)
+    assert ("unknown", True) == (entry.submit, ID in str(entry.words))
+    assert f"task {ID} may be its" in caplog.text
+
+
+async def test_a_callback_that_comes_while_a_consent_waits_in_the_queue_is_not_passed_over(
+    server: ByteServer, service: Service, tmp_path: Path
+) -> None:
+    """It was given for what nobody knew; now somebody does."""
+    service.knows_it = False
+    narrow = Quotas(submits=1, submit_window=0.5)
+    async with client(server, service, tmp_path / "j.sqlite", quotas=narrow) as topaz:
+        with pytest.raises(SubmitUnknownError):
+            await topaz.submit(VIDEO, reference="r")
+        again = asyncio.create_task(topaz.submit(VIDEO, reference="r", resubmit_unknown=True))
+        await asyncio.sleep(0.2)  # it waits for the quota
+        await service.call_back()
+        with pytest.raises(SubmitUnknownError) as caught:
+            await again
+        assert (ID, 1) == (caught.value.task_id, len(service.created))
 
 
 @pytest.mark.parametrize("grace", [0.0, 30.0])

@@ -541,6 +541,43 @@ def test_who_reads_seldom_misses_no_file_that_was_put_aside(tmp_path: Path) -> N
     assert [("g", None)] == reader.read()
 
 
+def test_a_slow_writers_ring_in_a_file_put_aside_is_read(tmp_path: Path) -> None:
+    """It had opened the file before another one put it aside."""
+    path = tmp_path / "rings"
+    reader = RingReader(str(path))
+    RingWriter(str(path), largest=1).ring("a", None)
+    RingWriter(str(path)).ring("b", None)
+    assert [("a", None), ("b", None)] == reader.read()
+    with open(f"{path}.old", "ab") as file:
+        file.write(b"\nlate n\n")
+    assert [("late", "n")] == reader.read()
+    assert [] == reader.read()
+
+
+def test_two_writers_that_see_a_full_file_put_it_aside_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second time would put the next, nearly empty one over it."""
+    path = str(tmp_path / "rings")
+    usual, nested = RingWriter._put_aside, [True]
+
+    def late(writer: RingWriter, handle: int) -> None:
+        if nested.pop() if nested else False:  # another one is quicker
+            RingWriter(path, largest=1).ring("b", None)
+            RingWriter(path).ring("c", None)
+        usual(writer, handle)
+
+    monkeypatch.setattr(RingWriter, "_put_aside", late)
+    RingWriter(path, largest=1).ring("a", None)
+    assert [("a", None), ("b", None), ("c", None)] == RingReader(path).read()
+
+
+def test_a_pipe_in_the_place_of_the_rings_makes_nobody_wait(tmp_path: Path) -> None:
+    path = tmp_path / "rings"
+    os.mkfifo(path)
+    assert [] == RingReader(str(path)).read()
+
+
 def test_a_file_of_rings_stays_small(tmp_path: Path) -> None:
     """A full file is put aside; readers read it to its end and go on with the new one."""
     path = str(tmp_path / "rings")

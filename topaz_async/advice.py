@@ -72,9 +72,14 @@ def conflict_of(entry: Entry, intent: Intent, *, freed_by: str) -> ReferenceConf
     )
 
 
-def still_unknown(entry: Entry) -> SubmitUnknownError:
-    """Return the error of a submit that an earlier call or process left without an answer."""
-    task_id = entry.task_id or named_in(entry.words)
+def still_unknown(entry: Entry, told: str | None = None) -> SubmitUnknownError:
+    """Return the error of a submit that an earlier call or process left without an answer.
+
+    Args:
+        entry: As the journal holds it.
+        told: The task that a callback names.
+    """
+    task_id = told or entry.task_id or named_in(entry.words)
     named = "" if task_id is None else f"; it named task {task_id}"
     error = SubmitUnknownError(
         f"An earlier submit of {clean(entry.intent.reference, 80)!r}, of "

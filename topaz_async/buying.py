@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from weakref import WeakValueDictionary
 
-from .advice import next_step, still_unknown
+from .advice import still_unknown
 from .calls import Call
 from .engine import Engine
 from .errors import NotFoundError, SubmitUnknownError, TopazError, ValidationError
@@ -81,6 +81,7 @@ class Buyer:
         reference = order.intent.reference
         if order.resubmit_unknown and reference is not None:  # for what nobody knows, and no more
             await self._check_consent(order, await self._parts.find_again(reference))
+            order.passed_over = self._parts.doorbell.task_of(order.consented_nonce or "")
         try:
             return await self._parts.submitter.known(order)
         except SubmitUnknownError:
@@ -95,10 +96,7 @@ class Buyer:
         entry = await journal.find(order.intent.reference)
         if entry is None or entry.submit != "unknown" or entry.intent.nonce not in told:
             return
-        error = still_unknown(entry)
-        error.task_id = told.get(entry.intent.nonce or "")
-        error.hint = next_step(error.task_id, error.reference)
-        raise error
+        raise still_unknown(entry, told[entry.intent.nonce or ""])
 
     async def _bought(self, order: Order, on_progress: OnProgress | None) -> str:
         """Buy, and prepare for the callback."""

@@ -9,7 +9,7 @@ import attrs
 
 from .advice import NAMED
 from .errors import JournalError, clean
-from .journal_changes import BoundError
+from .journal_changes import BoundError, GoneError
 from .ports import Entry, Journal
 from .wire import Made, Refused, Unknown
 
@@ -37,10 +37,13 @@ class _Debt:
         elif isinstance(outcome, Refused):
             await self.journal.refuse(entry_id, outcome.error.code, outcome.error.message)
         else:
-            words, doubtful = outcome.error.message, outcome.error.task_id
-            if doubtful is not None:  # an id in a place that leaves a doubt is kept as words
-                words = f"{NAMED}{doubtful}. {words}"
-            await self.journal.lose(entry_id, outcome.error.code, words)
+            await self.journal.lose(entry_id, outcome.error.code, _words(outcome))
+
+
+def _words(outcome: Unknown) -> str:
+    """Return what is kept of an unknown submit: an id that leaves a doubt stands in the words."""
+    words, doubtful = outcome.error.message, outcome.error.task_id
+    return words if doubtful is None else f"{NAMED}{doubtful}. {words}"
 
 
 class Debts:
@@ -64,11 +67,24 @@ class Debts:
                 return debt.entry, debt.outcome
         return None
 
+    @staticmethod
+    async def remark(journal: Journal, entry: Entry, outcome: Unknown) -> None:
+        """Keep what is known so far of a submit that stays under way, where a journal can."""
+        keep = getattr(journal, "remark", None)
+        if keep is None or outcome.error.task_id is None:
+            return
+        try:
+            await keep(entry.id, _words(outcome))
+        except JournalError as error:  # the outcome will be written, or owed
+            _log.debug("The journal could not be written: %s", error.message)
+
     async def write(self, journal: Journal, entry: Entry, outcome: Outcome) -> None:
         """Write an outcome down now, or say that it could not be done and do it later."""
         debt = _Debt(journal, entry, outcome)
         try:
             await debt.pay()
+        except (BoundError, GoneError) as error:
+            _log.warning("The outcome of a submit could not be written down: %s", error.message)
         except JournalError as error:
             what = f"task {outcome.task_id}" if isinstance(outcome, Made) else "the outcome"
             _log.warning(
@@ -93,7 +109,7 @@ class Debts:
     async def _pay(self, debt: _Debt) -> None:
         try:
             await debt.pay()
-        except BoundError as error:  # somebody else has found out meanwhile
+        except (BoundError, GoneError) as error:  # somebody else has found out, or given up
             _log.debug("Nothing is owed any more: %s", error.message)
         except Exception as error:  # a journal of the caller's own may raise anything
             _log.debug("The journal still could not be written: %s", clean(error))

@@ -166,6 +166,7 @@ class Engine:
             journal_of=self.memory.journal_of,
             on_made=self._made,
             found=self._found_again,
+            told=self.doorbell.task_of,
         )
         self.downloader = Downloader(
             self._files,

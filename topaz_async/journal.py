@@ -13,7 +13,7 @@ import attrs
 
 from . import journal_uploads
 from .errors import Billed, ConfigurationError, JournalError
-from .journal_changes import Bond, News, bind_all, insert_all, note_all, note_path, settle
+from .journal_changes import Bond, News, bind_all, insert_all, note_all, note_path, remark, settle
 from .journal_file import open_database
 from .journal_rows import MARK, STEPS, attempts, entry_of, newest_ended, select, standing
 from .journal_writer import BUSY, Job, Work, Writer
@@ -187,8 +187,8 @@ class SqliteJournal:
         entry = entry_of(row)
         alive = entry.submit == "intent" and self._owner.lives(row["owner"])
         if entry.submit == "intent" and not alive:
-            settle(db, entry.id, "unknown", words=_DIED)
-            entry = attrs.evolve(entry, submit="unknown", words=_DIED)
+            entry = _left_over(entry)
+            settle(db, entry.id, "unknown", words=entry.words or _DIED)
         is_meant = wish.consented_to in (None, entry.id)
         verdict = decide(
             entry,
@@ -224,6 +224,10 @@ class SqliteJournal:
             lambda db: settle(db, entry_id, "unknown", code=code, words=words),
             billed="unknown",
         )
+
+    async def remark(self, entry_id: int, words: str) -> None:
+        """Something is known of a submit under way: its words, if this process ends now."""
+        await self._write(lambda db: remark(db, entry_id, words), billed="unknown")
 
     async def note(
         self,
@@ -364,8 +368,13 @@ class SqliteJournal:
         """Return the entry of a row; an intent whose owner is dead is unknown."""
         entry = entry_of(row)
         if entry.submit == "intent" and not self._owner.lives(row["owner"]):
-            return attrs.evolve(entry, submit="unknown", words=_DIED)
+            return _left_over(entry)
         return entry
+
+
+def _left_over(entry: Entry) -> Entry:
+    """Return what an intent of a dead owner is; words that it left say more than its end."""
+    return attrs.evolve(entry, submit="unknown", words=entry.words or _DIED)
 
 
 def _checked(path: str | os.PathLike[str]) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "insert_all",
     "note_all",
     "note_path",
+    "remark",
     "settle",
 ]
 
@@ -78,6 +79,10 @@ WHERE jobs.task_id = news.column1
 
 class BoundError(JournalError):
     """An entry has a task already, and keeps it."""
+
+
+class GoneError(JournalError):
+    """There is no such entry: it was forgotten."""
 
 
 @attrs.frozen
@@ -166,6 +171,13 @@ def settle(
     db.execute(
         "UPDATE jobs SET submit = ?, ended = ?, code = ?, words = ? WHERE id = ?",
         (submit, submit == "refused", number, clean(words), entry_id),
+    )
+
+
+def remark(db: sqlite3.Connection, entry_id: int, words: str) -> None:
+    """Keep words of a submit under way: what is known of it if its process ends now."""
+    db.execute(
+        "UPDATE jobs SET words = ? WHERE id = ? AND submit = 'intent'", (clean(words), entry_id)
     )
 
 
@@ -299,7 +311,7 @@ def _public(value: Any) -> Any:
 def _task_of(db: sqlite3.Connection, entry_id: int) -> str | None:
     row = db.execute("SELECT task_id FROM jobs WHERE id = ?", (entry_id,)).fetchone()
     if row is None:
-        raise JournalError(f"The journal holds no entry {entry_id}.")
+        raise GoneError(f"The journal holds no entry {entry_id}.")
     task_id: str | None = row["task_id"]
     return task_id
 

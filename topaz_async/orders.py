@@ -56,6 +56,9 @@ class Order:
     resubmit_failed: bool = False
     #: The journal's entry to which that consent was given.
     consented_to: int | None = None
+    #: Its nonce, and the task that a callback named for it and the service does not know.
+    consented_nonce: str | None = None
+    passed_over: str | None = None
     #: Its reference may stand for a task already: nobody has found out yet.
     is_open: bool = False
     #: Nobody waits for it any more: do not send it if it has not been sent.

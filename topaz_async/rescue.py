@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from .errors import JournalError, TaskNotFoundError, TopazError, clean
@@ -56,7 +55,7 @@ class Rescue:
         task_of: Returns the task whose callback came with a nonce, or None.
         record: Asks about a task, again if need be.
         on_bound: Called with each task that was found again, and its intent.
-        grace: Seconds after its submit for which the service may not know a task yet.
+        grace: Seconds for which the service may not know a task yet that a callback named.
     """
 
     def __init__(
@@ -74,10 +73,12 @@ class Rescue:
         self._task_of = task_of
         self._record = record
         self._on_bound = on_bound
-        self._grace = timedelta(seconds=grace)
+        self._grace = grace
         self._few = asyncio.Semaphore(_AT_ONCE)
         #: Nonces that are being settled; whether they came to be is what these return.
         self._settling: dict[str, asyncio.Task[bool]] = {}
+        #: Since when the service is known to have no record of the task of a nonce.
+        self._missed: dict[str, float] = {}
         self._is_closed = False
         self._news: dict[str, str] = {}
         self._stir = asyncio.Event()
@@ -154,7 +155,7 @@ class Rescue:
 
     async def _settled(self, journal: Journal, entry: Entry, task_id: str) -> bool:
         """Settle an entry, once for all who ask at the same time; False when it cannot be yet."""
-        if entry.submit == "intent":  # its answer may still come
+        if entry.submit == "intent" or self._is_closed:  # its answer may still come
             return False
         nonce = entry.intent.nonce or ""
         settling = self._settling.get(nonce)
@@ -171,7 +172,11 @@ class Rescue:
         try:
             await self._bind(journal, entry, await self._record(task_id))
         except TaskNotFoundError:
-            if datetime.now(UTC) - entry.created_at < self._grace:
+            # By the monotonic clock: no jump of the other one may decide about money.
+            now = asyncio.get_running_loop().time()
+            if len(self._missed) > _MOST:
+                del self._missed[next(iter(self._missed))]
+            if now - self._missed.setdefault(entry.intent.nonce or "", now) < self._grace:
                 return False
             _log.warning(
                 "A callback of task %s came with the nonce of an unknown submit, but the "

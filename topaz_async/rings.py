@@ -6,10 +6,13 @@ than "ask now", so a lost one costs a pause of the poll, and a wrong one a quest
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from contextlib import suppress
 from io import FileIO
 
+from .locks import lock
 from .texts import usable_id
 
 __all__ = ["RingReader", "RingWriter", "rings_beside"]
@@ -19,6 +22,8 @@ _Identity = tuple[int, int, bytes]
 
 #: Bytes after which a new file is begun: about nine thousand rings.
 _LARGEST = 1 << 19
+#: Files of which the reader knows how far it has come.
+_TAILS = 4
 #: The most that is read at a time, and the longest line, in bytes.
 _MOST, _LONGEST = 8 * _LARGEST, 4096
 
@@ -56,12 +61,37 @@ class RingWriter:
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(handle, line)
-            is_full = os.fstat(handle).st_size >= self._largest
+            if os.fstat(handle).st_size >= self._largest:
+                with suppress(OSError):  # where another process has just done it, or may not
+                    self._put_aside(handle)
         finally:
             os.close(handle)
-        if is_full:
-            with suppress(OSError):  # where another process has just done it, or may not
-                os.replace(self.path, _aside(self.path))
+
+    def _put_aside(self, handle: int) -> None:
+        """Put the full file aside, once: a second time would put the next one in its place."""
+        if lock(handle) and os.path.samestat(os.fstat(handle), os.stat(self.path)):
+            os.replace(self.path, _aside(self.path))
+
+
+class _Tail:
+    """What of one file has not been read yet."""
+
+    def __init__(self, file: _Identity) -> None:
+        self._file = file
+        self._position = 0
+        self._rest = b""
+
+    def lines(self, path: str) -> list[bytes]:
+        """Return the new lines; none when another file has just taken this one's place."""
+        # Opened anew each time: a file that is held open would have to be closed by somebody.
+        with _opened(path) as file:
+            if _identity_of(file) != self._file:
+                return []
+            file.seek(self._position)
+            *lines, rest = (self._rest + file.read(_MOST)).split(b"\n")
+            self._position = file.tell()
+        self._rest = rest[:_LONGEST]
+        return lines
 
 
 class RingReader:
@@ -73,38 +103,20 @@ class RingReader:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        #: What is being read, and what was put aside and read to its end.
-        self._file: _Identity | None = None
-        self._old: _Identity | None = None
-        self._position = 0
-        self._rest = b""
+        #: Of the file and of those put aside, to which a slow writer may still add; latest last.
+        self._tails: dict[_Identity, _Tail] = {}
 
     def read(self) -> list[tuple[str, str | None]]:
-        """Return the new rings, oldest first; nothing when the file cannot be read."""
-        rings: list[tuple[str, str | None]] = []
-        file, old = _identity(self.path), _identity(_aside(self.path))
-        if old is not None and old != self._old:
-            if old != self._file:  # nobody has seen it as it was filled
-                self._begin(old)
-            rings += self._lines(_aside(self.path))
-            self._old = old
-        if file != self._file:
-            self._begin(file)
-        return rings + self._lines(self.path)
-
-    def _begin(self, file: _Identity | None) -> None:
-        self._file, self._position, self._rest = file, 0, b""
-
-    def _lines(self, path: str) -> list[tuple[str, str | None]]:
+        """Return the new rings, oldest first; none of a file that cannot be read."""
         lines: list[bytes] = []
-        # Opened anew each time: a file that is held open would have to be closed by somebody.
-        with suppress(OSError), open(path, "rb", buffering=0) as file:
-            if _identity_of(file) != self._file:
-                return []  # it has just taken the other one's place: the next time
-            file.seek(self._position)
-            *lines, rest = (self._rest + file.read(_MOST)).split(b"\n")
-            self._position = file.tell()
-            self._rest = rest[:_LONGEST]
+        for path in (_aside(self.path), self.path):
+            with suppress(OSError):
+                with _opened(path) as file:
+                    name = _identity_of(file)
+                self._tails[name] = self._tails.pop(name) if name in self._tails else _Tail(name)
+                lines += self._tails[name].lines(path)
+        while len(self._tails) > _TAILS:
+            del self._tails[next(iter(self._tails))]
         rings = []
         for line in lines:
             # Anybody who may write to the journal's folder may have written this.
@@ -119,10 +131,13 @@ def _aside(path: str) -> str:
     return f"{path}.old"
 
 
-def _identity(path: str) -> _Identity | None:
-    with suppress(OSError), open(path, "rb", buffering=0) as file:
-        return _identity_of(file)
-    return None
+def _opened(path: str) -> FileIO:
+    """Open a plain file; a pipe of that name must not make anybody wait."""
+    file = FileIO(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)))
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
 
 
 def _identity_of(file: FileIO) -> _Identity:

@@ -45,6 +45,7 @@ class Submitter:
         journal_of: Returns where an intent and its id are kept; None keeps nothing.
         on_made: Called with each task id and its intent as soon as it is known.
         found: Returns the task of a submit whose answer was lost, if a callback told it.
+        told: Returns the task that a callback with a nonce has named, as far as it was heard.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Submitter:
         journal_of: Callable[[Intent], Journal | None] = lambda intent: None,
         on_made: Callable[[str, Intent], None] = lambda task_id, intent: None,
         found: Callable[[Intent], Awaitable[Found | None]] | None = None,
+        told: Callable[[str], str | None] = lambda nonce: None,
     ) -> None:
         self._exchange = exchange
         self._wire = wire
@@ -69,6 +71,7 @@ class Submitter:
         self._journal_of = journal_of
         self._on_made = on_made
         self._found = found
+        self._told = told
         self._exchanges: set[asyncio.Task[Any]] = set()
         self._debts = Debts()
 
@@ -124,12 +127,27 @@ class Submitter:
         if not may_pay_again or journal is None or order.intent.reference is None:
             return
         await self.catch_up()
+        owed = self._debts.owed(order.intent.reference)
+        if owed is not None and isinstance(owed[1], Made):  # the journal still cannot be written
+            order.resubmit_unknown = order.resubmit_failed = False
+            return
         entry = await journal.find(order.intent.reference)
         is_unknown = entry is not None and entry.submit == "unknown"
         order.resubmit_unknown &= is_unknown
         order.resubmit_failed &= entry is not None and _has_failed(entry)
         if entry is not None and (order.resubmit_unknown or order.resubmit_failed):
             order.consented_to = entry.id
+            order.consented_nonce = entry.intent.nonce
+
+    async def _check_news(self, order: Order, journal: Journal) -> None:
+        """Raise when a callback has named the task since the consent to pay again was weighed."""
+        nonce, reference = order.consented_nonce, order.intent.reference
+        task_id = None if nonce is None else self._told(nonce)
+        if not order.resubmit_unknown or reference is None or task_id in (None, order.passed_over):
+            return
+        entry = await journal.find(reference)
+        if entry is not None and entry.submit == "unknown":
+            raise still_unknown(entry, task_id)
 
     async def known(self, order: Order) -> str | None:
         """Return the task that the order's reference stands for already, or None.
@@ -144,9 +162,11 @@ class Submitter:
         if journal is None or order.intent.reference is None:
             return None
         owed = self._debts.owed(order.intent.reference)
-        if owed is not None and isinstance(owed[1], Made):  # the journal still cannot be written
+        if owed is not None and isinstance(owed[1], Made):
             self._check_work(owed[0], order)
             return owed[1].task_id
+        if owed is not None and isinstance(owed[1], Unknown):
+            raise owed[1].error
         entry = await journal.find(order.intent.reference)
         if entry is None or entry.submit == "refused":
             return None
@@ -238,8 +258,10 @@ class Submitter:
             outcome, entry = await self._write_send_write(order)
         finally:
             await self._limiter.__aexit__(None, None, None)
-        if isinstance(outcome, Unknown) and self._found is not None:
-            return await self._found_again(order, outcome, entry, self._found)
+        if isinstance(outcome, Unknown):
+            found = await self._found_again(order, outcome, entry)
+            await self._write(order, entry, found)
+            return found
         return outcome
 
     async def _write_send_write(
@@ -250,6 +272,7 @@ class Submitter:
         entry: Entry | None = None
         journal = self._journal_of(order.intent)
         if journal is not None:
+            await self._check_news(order, journal)
             claim = await journal.claim(
                 order.intent,
                 resubmit_unknown=order.resubmit_unknown,
@@ -270,9 +293,10 @@ class Submitter:
                 # Cut off, by aclose() or with the loop.  A journal that lives on would wait for
                 # an answer that nobody can write down any more.
                 cut = SubmitUnknownError("It was cut off before an answer came.")
-                await self._write(order, entry, Unknown(cut))
+                await self._write(order, entry, self._as_told(order, Unknown(cut)))
                 raise
-        await self._write(order, entry, outcome)
+        if not isinstance(outcome, Unknown):  # that is looked for first, and stays under way
+            await self._write(order, entry, outcome)
         return outcome, entry
 
     async def _write(
@@ -290,31 +314,33 @@ class Submitter:
                 self._on_made(outcome.task_id, order.intent)
 
     async def _found_again(
-        self,
-        order: Order,
-        lost: Unknown,
-        entry: Entry | None,
-        find: Callable[[Intent], Awaitable[Found | None]],
+        self, order: Order, lost: Unknown, entry: Entry | None
     ) -> Made | Unknown:
-        """Return what a callback tells of a lost answer, which is written down as it is before."""
+        """Return what a callback tells of a lost answer; it stays under way until then."""
+        named = self._as_told(order, lost)
+        journal = self._journal_of(order.intent)
         try:
-            found = await find(order.intent)
+            if journal is not None and entry is not None:
+                await self._debts.remark(journal, entry, named)
+            found = None if self._found is None else await self._found(order.intent)
         except asyncio.CancelledError:
-            return lost  # aclose() waits no longer
+            return self._as_told(order, lost)  # aclose() waits no longer
         except Exception as error:  # threads may have run out, for one
             _log.warning("The callback of a lost answer could not be looked for: %s", clean(error))
-            return lost
+            return named
         if found is None:
             return lost
-        named = lost.error.task_id
-        if named not in (None, found.task_id):
+        if lost.error.task_id not in (None, found.task_id):
             _log.warning(
                 "A createTask's answer that broke off named task %s, and a callback names %s.",
-                named, found.task_id,
+                lost.error.task_id, found.task_id,
             )  # fmt: skip
-        better = Made(found.task_id) if found.is_certain else _naming(lost, found.task_id)
-        await self._write(order, entry, better)
-        return better
+        return Made(found.task_id) if found.is_certain else _naming(lost, found.task_id)
+
+    def _as_told(self, order: Order, lost: Unknown) -> Unknown:
+        """Return the outcome with the task that a callback names, as far as it was heard."""
+        told = self._told(order.intent.nonce or "")
+        return lost if told is None else _naming(lost, told)
 
     async def _send(self, order: Order, request: Request) -> Made | Refused | Unknown:
         order.sent = True

@@ -95,6 +95,8 @@ class Batches:
                 return None
             rows = tuple(_wish(row) for row in content["clips"])
             is_living, service = self._owner.lives(content["owner"]), content.get("service")
+            if service is not None and not isinstance(service, str):
+                return None
             return Batch(path=path, is_living=is_living, rows=rows, service=service)
         except (OSError, ValueError, TypeError, KeyError):
             return None

@@ -84,19 +84,28 @@ async def left_behind(
         ]
         rest = [
             attrs.evolve(wish, timeout=timeout, overwrite=wish.overwrite or overwrite)
-            for wish in await _unsent(journal, dead, taken)
+            for wish in await _unsent(journal, dead, taken, service)
         ]
         plan += await plan_of(rest, journal, service=service, max_bytes=max_bytes)
     return Left(plan=plan, batches=dead, living=len(living))
 
 
-async def _unsent(journal: Journal, dead: Sequence[Batch], taken: set[str]) -> list[Wish]:
-    """Return the wishes of dead commands of which nothing is known to have left."""
+async def _unsent(
+    journal: Journal, dead: Sequence[Batch], taken: set[str], service: str
+) -> list[Wish]:
+    """Return the wishes of dead commands of which nothing is known to have left to a service."""
     unsent: dict[str, Wish] = {}
     for batch in dead:
         for wish, reference in batch.rows:
             entry = await journal.find(reference)
-            if reference not in taken and (entry is None or entry.submit == "refused"):
+            if reference in taken:
+                continue
+            # What was rehearsed was not sent; the plan says that its name is taken.
+            if (
+                entry is None
+                or entry.submit == "refused"
+                or are_apart(entry.intent.service, service)
+            ):
                 unsent[reference] = wish
     return list(unsent.values())
 
