@@ -125,8 +125,8 @@ async def test_demo_needs_no_key_and_no_network(tmp_path: Path) -> None:
     """
     folder = tmp_path / "zwei Clips 🎬"
     folder.mkdir()
-    for name in ("clip.mp4", "clip-4x.mp4"):
-        (folder / name).write_text("an older file")
+    for name in ("clip.mp4", "clip-4x.mp4", ".topaz-demo"):
+        (folder / name).write_text("of an older demo")
     ran = await topaz("demo", "--output-dir", folder)
     assert (ran.code, ran.err) == (0, "")
     before, after = probe(folder / "clip.mp4"), probe(folder / "clip-4x.mp4")
@@ -150,6 +150,18 @@ async def test_demo_needs_no_key_and_no_network(tmp_path: Path) -> None:
         r"upscaled 160x90 to 640x360 in [\d.]+ s: " + re.escape(f"{folder}/clip-4x.mp4"),
     ]
     assert re.fullmatch("\n".join([*expected, ""]), ran.out), ran.out
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip-4x.mp4"])
+def test_demo_replaces_nobodys_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Only those of an earlier demo."""
+    (tmp_path / name).write_text("my precious holiday")
+    ran = typed(capsys, "demo", "-o", tmp_path)
+    assert (2, True) == (ran.code, "is there already, and no demo made it" in ran.err)
+    assert "my precious holiday" == (tmp_path / name).read_text()
+    assert [name] == [path.name for path in tmp_path.iterdir()]
 
 
 def test_demo_says_why_it_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -341,6 +342,71 @@ def test_a_reference_is_not_forgotten_with_a_paid_task_of_another_attempt(
         assert (2, True) == (ran.code, "--yes" in ran.err)
     assert 4 == len(run("jobs", "--all", "--json", "--journal", str(path)).lines)
     assert 0 == run("forget", "paid", "lost", "--yes", "--journal", str(path)).code
+
+
+def test_one_name_pays_once_however_many_clips_are_typed_and_however_spelt(
+    run: Run, service: Service, clips: Any
+) -> None:
+    """A shell may find one clip more, or a path may be typed in another way."""
+    a, _, _ = clips("a.mp4", "b.mp4", "c.mp4")
+    ways = (("a.mp4",), ("a.mp4", "b.mp4"), ("./a.mp4", str(a)), ("b.mp4", "c.mp4"), ("c.mp4",))
+    counts = []
+    for number, words in enumerate(ways):
+        with Bought(service) as bought:
+            ran = run("upscale", *words, "--reference", "order-17", "-o", f"out-{number}/")
+        counts.append(bought.count)
+        assert 0 == ran.code
+    assert [1, 1, 0, 1, 0] == counts
+
+
+def test_addresses_that_differ_in_their_query_are_different_work(
+    run: Run, service: Service
+) -> None:
+    """Under one name too; a new signature makes no other clip of one."""
+    links = [f"https://a.example/get?id={number}" for number in (1, 6)]
+    for signature in ("x", "y"):
+        with Bought(service) as bought:
+            signed = [f"{link}&X-Amz-Signature={signature}" for link in links]
+            run("upscale", *signed, "--reference", "ord", "--dry-run")
+            run("upscale", *signed, "--reference", "ord", "-o", "q/")
+        if signature == "x":
+            assert 2 == bought.count
+    references = {task["reference"] for task in events(run("jobs", "--all", "--json"))}
+    assert 2 == len(references)
+    assert not any("Signature" in reference for reference in references)
+
+
+def test_a_clip_that_had_failed_before_is_still_left(
+    run: Run, service: Service, tmp_path: Path, tiny_clip: Path
+) -> None:
+    """A later command was to try it again, and broke off before it did."""
+    path = tmp_path / "j.sqlite"
+
+    async def fail() -> None:
+        journal = SqliteJournal(path)
+        wanted = Intent(reference="r", fingerprint="f", model="topaz/video-upscale")
+        await journal.bind((await journal.claim(wanted)).entry.id, "failed")
+        await journal.note("failed", state="fail")
+        await journal.aclose()
+
+    asyncio.run(fail())
+    batches = Batches(path)
+    wish = Wish(clip=str(tiny_clip), factor="2", output=tmp_path / "out.mp4", reference="r")
+    batch = batches.remember([Planned(wish=wish, action="send")], "https://api.kie.ai")
+    assert batch is not None
+    batches.release()
+    for begun, count in ((time.time() + 5, 1), (time.time() - 5, 0)):
+        os.utime(batch, (begun, begun))
+        left = asyncio.run(
+            left_behind(
+                path,
+                service="https://api.kie.ai",
+                timeout=9.0,
+                overwrite=False,
+                max_bytes=1 << 24,
+            )
+        )
+        assert count == len(left.plan)
 
 
 def test_a_task_without_a_reference_cannot_be_forgotten(run: Run, tmp_path: Path) -> None:

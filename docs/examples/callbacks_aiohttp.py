@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from topaz_async import CallbackHub, TopazClient, TopazError
+from topaz_async import CallbackHub, TopazClient, TopazError, UpscaleInput
 
 TOPAZ = web.AppKey("topaz", TopazClient)
 
@@ -29,7 +29,8 @@ async def upscale(request: web.Request) -> web.Response:
     wish = await request.json()
     try:
         result = await request.app[TOPAZ].upscale(
-            wish["video_url"], reference=f"order-{wish['order']}"
+            UpscaleInput(wish["video_url"]),  # a link: no stranger may name a file of ours
+            reference=f"order-{wish['order']}",
         )
     except TopazError as error:
         return web.json_response({"error": error.message, "billed": error.billed}, status=502)

@@ -12,7 +12,7 @@ from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel
 from starlette.routing import Route
 
-from topaz_async import CallbackHub, TopazClient, TopazError
+from topaz_async import CallbackHub, TopazClient, TopazError, UpscaleInput
 
 hub = CallbackHub(os.environ["KIE_WEBHOOK_KEY"])
 
@@ -41,7 +41,9 @@ class Wish(BaseModel):
 async def upscale(wish: Wish, request: Request) -> dict[str, str]:
     topaz: TopazClient = request.app.state.topaz
     try:
-        result = await topaz.upscale(wish.video_url, reference=f"order-{wish.order}")
+        # A link: no stranger may name a file of ours.
+        video = UpscaleInput(wish.video_url)
+        result = await topaz.upscale(video, reference=f"order-{wish.order}")
     except TopazError as error:
         raise HTTPException(502, {"error": error.message, "billed": error.billed}) from None
     return {"url": result.url}

@@ -35,6 +35,8 @@ class Batch:
     is_living: bool
     #: What it was to do, with the reference under which the journal knows it.
     rows: tuple[tuple[Wish, str], ...]
+    #: When it was written down, in seconds since 1970.
+    begun: float
     #: Origin of the service that it was to be done at; None where nobody knows.
     service: str | None
 
@@ -81,15 +83,17 @@ class Batches:
 
     def all(self) -> list[Batch]:
         """Return the commands that have not ended, oldest first; what is no batch is left out."""
-        found: list[tuple[float, Path]] = []
+        found: list[Batch] = []
         with suppress(OSError):
             for path in self._folder.glob("*.json"):
-                with suppress(OSError):  # a command that has just ended takes its file away
-                    found.append((path.stat().st_mtime, path))
-        return [batch for _, path in sorted(found) if (batch := self._read(path)) is not None]
+                batch = self._read(path)
+                if batch is not None:
+                    found.append(batch)
+        return sorted(found, key=lambda batch: (batch.begun, batch.path))
 
     def _read(self, path: Path) -> Batch | None:
-        try:
+        try:  # a command that has just ended takes its file away
+            begun = path.stat().st_mtime
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["version"] != _VERSION:
                 return None
@@ -97,7 +101,7 @@ class Batches:
             is_living, service = self._owner.lives(content["owner"]), content.get("service")
             if service is not None and not isinstance(service, str):
                 return None
-            return Batch(path=path, is_living=is_living, rows=rows, service=service)
+            return Batch(path=path, is_living=is_living, rows=rows, begun=begun, service=service)
         except (OSError, ValueError, TypeError, KeyError):
             return None
 

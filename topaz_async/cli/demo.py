@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 
+#: Lies in a folder whose files a demo may replace.
+_MARK = ".topaz-demo"
+
+
 async def demo(folder: Path, console: Console, stop: asyncio.Event) -> None:
     """Make a clip in a folder, upscale it 4x, and show both.
 
@@ -35,7 +40,8 @@ async def demo(folder: Path, console: Console, stop: asyncio.Event) -> None:
         stop: Ends the demo early.
 
     Raises:
-        UsageError: PyAV is missing, or the folder cannot be written.
+        UsageError: PyAV is missing, the folder cannot be written, or files that no demo made
+            are in the way.
     """
     try:
         from ..sandbox.media import make_clip, probe
@@ -44,7 +50,7 @@ async def demo(folder: Path, console: Console, stop: asyncio.Event) -> None:
     clip, output = folder / "clip.mp4", folder / "clip-4x.mp4"
     say(console, "No key, no network: a sandbox on this machine plays the service.")
     try:
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(_claim, folder, clip, output)
         await asyncio.to_thread(make_clip, clip)
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -64,6 +70,19 @@ async def demo(folder: Path, console: Console, stop: asyncio.Event) -> None:
         f"in {duration(seconds)}: ",
         (clean(output, 4096), "bold"),
     )
+
+
+def _claim(folder: Path, *files: Path) -> None:
+    """Make the folder ours, unless somebody else's files are in the way."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / _MARK
+    for file in files:
+        if os.path.lexists(file) and not mark.exists():
+            raise UsageError(
+                f"{clean(file, 4096)} is there already, and no demo made it: "
+                "name another folder, as in -o topaz-demo/."
+            )
+    mark.touch()
 
 
 async def _bring_through(

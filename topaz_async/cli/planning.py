@@ -96,11 +96,12 @@ async def plan_of(
         JournalError: The journal cannot be read.
     """
     room = asyncio.Semaphore(_AT_ONCE)
+    names = await _bought_as(journal, {wish.typed for wish in wishes if wish.typed is not None})
 
     async def look(wish: Wish) -> Planned:
         async with room:
             try:
-                return await _planned(wish, journal, service, max_bytes)
+                return await _planned(wish, journal, names, service, max_bytes)
             except InvalidInputError as error:
                 return Planned(wish=wish, action="refuse", error=error)
 
@@ -121,7 +122,36 @@ def _once_each(plan: Iterable[Planned]) -> list[Planned]:
     return told
 
 
-async def _planned(wish: Wish, journal: Journal, service: str, max_bytes: int) -> Planned:
+#: The references under which work was bought, by the name that was typed and the fingerprint.
+_Names = dict[tuple[str, str], str]
+
+
+async def _bought_as(journal: Journal, typed: set[str]) -> _Names:
+    """Return under which references clips of these names were bought.
+
+    Of one clip the reference is the name, and of many each has its path added: how many there
+    are, and how their paths are spelt, may be another time another.
+    """
+    names: _Names = {}
+    if not typed:
+        return names
+    for entry in await journal.jobs():
+        reference, failed = entry.intent.reference, TaskState(entry.state or "").is_fail
+        if reference is None or entry.submit == "refused" or failed:
+            continue
+        for name in {reference, *_beginnings(reference)} & typed:
+            names[name, entry.intent.fingerprint] = reference
+    return names
+
+
+def _beginnings(reference: str) -> Iterable[str]:
+    parts = reference.split("/")
+    return ("/".join(parts[:count]) for count in range(1, len(parts)))
+
+
+async def _planned(
+    wish: Wish, journal: Journal, names: _Names, service: str, max_bytes: int
+) -> Planned:
     order = await asyncio.to_thread(
         make_order,
         wish.clip,
@@ -131,6 +161,10 @@ async def _planned(wish: Wish, journal: Journal, service: str, max_bytes: int) -
         service=service,
         max_bytes=max_bytes,
     )
+    if order.intent.content_hash is not None and wish.typed is not None:
+        found = names.get((wish.typed, order.intent.fingerprint))
+        if found is not None:
+            order.intent = attrs.evolve(order.intent, reference=found)
     order.name_by_content()
     planned = Planned(
         wish=attrs.evolve(wish, reference=order.intent.reference),

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from ..advice import still_unknown
+from ..models import TaskState
 from ..ports import Entry, Journal
 from ..urls import are_apart
 from .batches import Batch, Batches
@@ -105,9 +106,16 @@ async def _unsent(
                 entry is None
                 or entry.submit == "refused"
                 or are_apart(entry.intent.service, service)
+                or _had_failed(entry, batch)
             ):
                 unsent[reference] = wish
     return list(unsent.values())
+
+
+def _had_failed(entry: Entry, batch: Batch) -> bool:
+    """Tell whether a task had failed before the command that was to try its clip again."""
+    failed = entry.submit == "made" and TaskState(entry.state or "").is_fail
+    return failed and entry.created_at.timestamp() < batch.begun
 
 
 def _fetch(entry: Entry, clips: dict[str, Wish], *, timeout: float, overwrite: bool) -> Planned:

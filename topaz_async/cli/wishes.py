@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections import Counter
@@ -14,6 +15,7 @@ import attrs
 
 from ..names import safe_name
 from ..orders import is_url
+from ..signed_urls import named_by
 from ..texts import clean
 from ..urls import shown, without_query
 from .exits import UsageError
@@ -39,6 +41,8 @@ class Wish:
     overwrite: bool = False
     #: The person's own name for the work, or the name of its content; None for none.
     reference: str | None = None
+    #: What the person has typed, of which the reference of one clip among many is made.
+    typed: str | None = None
     callback_url: str | None = None
     #: Consent to pay twice for what may have been bought.
     resubmit_unknown: bool = False
@@ -103,13 +107,18 @@ def wishes_of(
             place = place.with_stem(f"{place.stem} ({taken[place]})")
         name = reference
         if reference is not None and is_many:
-            name = f"{reference}/{_without_secrets(clip) if is_url(clip) else clip}"
-        wishes.append(Wish(clip=clip, factor=factor, output=place, reference=name, **common))
+            name = f"{reference}/{_name_of(clip) if is_url(clip) else clip}"
+        wishes.append(
+            Wish(clip=clip, factor=factor, output=place, reference=name, typed=reference, **common)
+        )
     return wishes
 
 
-def _without_secrets(url: str) -> str:
-    return re.sub(r"//[^/]*@", "//", without_query(url))
+def _name_of(url: str) -> str:
+    """Return what tells a link from others: no secret, nor what another signature would change."""
+    name = re.sub(r"//[^/]*@", "//", without_query(url))
+    key = named_by(url)
+    return f"{name}#{hashlib.sha256(key.encode()).hexdigest()[:12]}" if "?" in key else name
 
 
 def output_file(clip: str, factor: str, output: str | None) -> Path:
