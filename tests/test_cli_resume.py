@@ -230,3 +230,33 @@ def test_what_has_a_query_is_not_remembered(run: Run, service: Service) -> None:
     contents = [path.read_bytes() for path in data.rglob("*") if path.is_file()]
     assert any(b"a.example/b.mp4" in content for content in contents)
     assert not any(b"secret-one" in content for content in contents)
+
+
+def test_interrupted_while_a_clip_is_submitted_it_says_how_to_find_its_task(
+    service: Service, clips: list[Path]
+) -> None:
+    """A task may exist that nobody knows: that needs a person, and so does its exit code."""
+    service.add(Fault("createTask", "act_then_hang"))
+    before = service.sandbox.books.count("createTask")
+    program = begun(service, "upscale", str(clips[0]), "--reference", "order-17")
+    until(lambda: service.sandbox.books.count("createTask") > before)
+    program.send_signal(signal.SIGINT)
+    _, err = program.communicate(timeout=PATIENCE)
+    assert program.returncode == 3
+    assert "bind order-17 TASK" in err
+    assert "1 clip was being submitted, and nobody knows the answer." in err
+    assert err.splitlines()[-1] == "Look for it in the account's task log before you send it again."
+    (task_id,) = service.sandbox.books.billed_by_content(clips[0])
+    assert task_id
+
+
+def test_what_a_paid_only_resume_forgets_is_told(
+    run: Run, service: Service, clips: list[Path]
+) -> None:
+    service.run_seconds = 3.0
+    program = begun(service, "upscale", "in", "-o", "out", "--concurrency", "2")
+    until(lambda: asked_for(service, clips) == 2)
+    program.send_signal(signal.SIGTERM)
+    program.communicate(timeout=PATIENCE)
+    service.settle()
+    assert "Forgotten: 3 clips that were not sent." in run("resume", "--paid-only").lines

@@ -119,21 +119,37 @@ class Aftermath:
         rest = self._rest(stopped=stopped)
         if rest:
             complain(console, "\n".join(rest), label="")
-        if stopped:
+        if stopped and not self._unknown():  # which needs a person, interrupted or not
             return 130
+        if stopped:
+            return exit_code(SubmitUnknownError(""))
         return joint_code(
             None if way.error is None else exit_code(way.error)
             for way in self._ways
             if way.error is not None or way.status == "ok"
         )
 
+    def _unknown(self) -> list[Way]:
+        """Return the clips of which nobody knows whether they were bought."""
+        if self._service.is_embedded:
+            return []
+        return [
+            way
+            for way in self._ways
+            if way.status == "unknown" or isinstance(way.error, SubmitUnknownError)
+        ]
+
     def _bindings(self) -> list[str]:
         if not self._is_kept:
             return []
         return [
-            self._where.command("bind", way.planned.wish.reference, way.error.task_id or "TASK")
-            for way in self._ways
-            if isinstance(way.error, SubmitUnknownError) and way.planned.wish.reference is not None
+            self._where.command(
+                "bind",
+                way.planned.wish.reference,
+                (None if way.error is None else way.error.task_id) or "TASK",
+            )
+            for way in self._unknown()
+            if way.planned.wish.reference is not None
         ][:_NAMED]
 
     def _rest(self, *, stopped: bool) -> list[str]:
@@ -162,6 +178,8 @@ class Aftermath:
         if len(going_on) > _NAMED:
             lines.append(f"  and {len(going_on) - _NAMED} more")
         lines += [f"  {way.name}  may be billed" for way in unknown[:_NAMED]]
+        if unknown:
+            lines.append("Look for it in the account's task log before you send it again.")
         return [*lines, *self._advice(going_on, unsent)]
 
     def _advice(self, going_on: Sequence[Way], unsent: Sequence[Way]) -> list[str]:

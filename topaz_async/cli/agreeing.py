@@ -80,7 +80,15 @@ def agree(plan: Sequence[Planned], place: str, *, max_credits: float | None, yes
     if not answer:  # Ctrl-D
         say(console)
     if answer.strip().lower() not in ("y", "yes"):
-        raise StoppedError(_UNSENT)
+        paid = (
+            ""
+            if not totals.fetch
+            else (
+                f" {totals.fetch} of the clips {'is' if totals.fetch == 1 else 'are'} paid for: "
+                "`topaz-async resume --paid-only` brings what is, and forgets what was not sent."
+            )
+        )
+        raise StoppedError(_UNSENT + paid)
 
 
 def rehearse(plan: Sequence[Planned], *, max_credits: float | None, json: bool, quiet: bool) -> int:

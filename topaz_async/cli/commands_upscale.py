@@ -211,4 +211,8 @@ def resume(
         agree(plan, service.name, max_credits=max_credits, yes=yes)
         code = run_story(lambda stop: finish(plan, command, nullcontext(service), stop))
     left.settle(keep=() if paid_only else plan)
+    forgotten = len(left.plan) - len(plan)
+    if forgotten and not telling.quiet and not telling.json:
+        clips = "1 clip that was" if forgotten == 1 else f"{forgotten} clips that were"
+        say(console, f"Forgotten: {clips} not sent.")
     return code
