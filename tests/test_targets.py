@@ -88,6 +88,14 @@ def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
         of(tmp_path / "new" / "out.mp4")
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+def test_a_place_that_only_seems_open_is_refused() -> None:
+    """The superuser is told that he may write anywhere, and a paid result would go nowhere."""
+    for place in ("/proc/film.mp4", "/proc/x/"):
+        with pytest.raises(InvalidInputError, match=r"The folder /proc.* cannot be written"):
+            of(place)
+
+
 def test_the_caller_chooses_error_and_hint(tmp_path: Path) -> None:
     """Before a submit it is bad input, at a download a failed one; both say how to go on."""
     (tmp_path / "taken.mp4").touch()

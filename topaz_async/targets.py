@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Container
 from pathlib import Path
 from typing import Self
@@ -64,6 +65,8 @@ class Target:
             raise error(f"{clean(str(existing), 200)} is a file, not a folder.")
         if not os.access(existing, os.W_OK | os.X_OK):
             raise error(f"The folder {shown} cannot be written.")
+        if reason := _refusal(existing):
+            raise error(f"The folder {shown} cannot be written: {reason}.")
         # Names that the file system does not take are refused by it here, and not first when
         # their folder has been made; so is a path without room for a name to come.
         for part in (*self.folder.parts[len(existing.parts) :], self.name or ""):
@@ -106,6 +109,15 @@ class Target:
 
 def _is_file(place: Path) -> bool:
     return place.is_symlink() or not place.is_dir()
+
+
+def _refusal(folder: Path) -> str | None:
+    """Return why no file can be made there; the superuser is told that he may write anywhere."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return error.strerror or type(error).__name__
 
 
 def _look(place: Path) -> None:
