@@ -24,6 +24,7 @@ from topaz_async import (
     SubmitUnknownError,
     Timeouts,
     TopazClient,
+    WaitTimeoutError,
 )
 from topaz_async.ports import Entry, Intent
 from topaz_async.rescue import Rescue
@@ -246,6 +247,23 @@ async def test_who_leaves_takes_no_ring_along(
         may_read.set()
         job = await topaz.submit(VIDEO, reference="r", resubmit_unknown=True)
         assert (ID, 1) == (job.task_id, len(service.created))
+
+
+async def test_a_task_that_was_found_again_is_one_of_the_clients_own(
+    server: ByteServer, service: Service, tmp_path: Path
+) -> None:
+    """A record that is not to be had for a moment does not end the wait for it."""
+    polling = PollPolicy(first=0.05, longest=0.05)
+    async with client(server, service, tmp_path / "j.sqlite", polling=polling) as topaz:
+        with pytest.raises(SubmitUnknownError):
+            await topaz.submit(VIDEO, reference="r")
+        await service.call_back()
+        async with asyncio.timeout(5):
+            while not await topaz.journal.jobs("made"):
+                await asyncio.sleep(0.01)
+        service.knows_it = False
+        with pytest.raises(WaitTimeoutError):
+            await topaz.wait_for_result(ID, timeout=0.4)
 
 
 @pytest.mark.parametrize("consents", [False, True])
