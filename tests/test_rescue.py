@@ -17,8 +17,10 @@ import pytest
 
 from topaz_async import (
     CallbackHub,
+    JournalError,
     PollPolicy,
     Quotas,
+    ReferenceConflictError,
     RetryPolicy,
     SqliteJournal,
     SubmitUnknownError,
@@ -172,6 +174,31 @@ async def test_what_cannot_be_looked_for_hides_no_answer(
             await topaz.submit(VIDEO)
         monkeypatch.undo()
     assert ID == caught.value.task_id
+
+
+async def test_an_unknown_submit_that_could_not_be_written_down_is_remembered(
+    server: ByteServer, service: Service, tmp_path: Path
+) -> None:
+    """Its id is told to the next caller, who buys nothing, with a consent or without."""
+
+    class Full(SqliteJournal):
+        async def lose(self, entry_id: int, code: int | None, words: str) -> None:
+            raise JournalError("The disk is full.")
+
+    async def break_off(peer: Peer) -> None:
+        await peer.send(BROKEN)
+
+    service.instead = break_off
+    journal: Any = Full(tmp_path / "j.sqlite")
+    async with client(server, service, journal) as topaz:
+        for consents in (False, False, True):
+            with pytest.raises(SubmitUnknownError) as caught:
+                await topaz.submit(VIDEO, reference="r", resubmit_unknown=consents)
+            assert (ID, "r") == (caught.value.task_id, caught.value.reference)
+        with pytest.raises(ReferenceConflictError):
+            await topaz.submit("https://files.example/b.mp4", reference="r")
+    assert 1 == len(service.created)
+    await journal.aclose()
 
 
 async def test_a_lost_answer_holds_no_place_in_the_quota(

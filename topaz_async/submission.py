@@ -162,10 +162,10 @@ class Submitter:
         if journal is None or order.intent.reference is None:
             return None
         owed = self._debts.owed(order.intent.reference)
-        if owed is not None and isinstance(owed[1], Made):
+        if owed is not None and not isinstance(owed[1], Refused):
             self._check_work(owed[0], order)
-            return owed[1].task_id
-        if owed is not None and isinstance(owed[1], Unknown):
+            if isinstance(owed[1], Made):
+                return owed[1].task_id
             raise owed[1].error
         entry = await journal.find(order.intent.reference)
         if entry is None or entry.submit == "refused":
